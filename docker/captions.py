@@ -1,0 +1,57 @@
+"""BLIP captions in batches: the picture is encoded once, the words follow greedily with cached keys and values."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+
+class Captioner:
+    """Captions pictures; `pixels` may be called from any thread, `captions` from one."""
+
+    def __init__(self, model, processor, max_new_tokens: int = 20):
+        self.model = model
+        self.processor = processor
+        self.max_new_tokens = max_new_tokens
+
+    def pixels(self, picture: Image.Image) -> torch.Tensor:
+        """The model's input for one RGB picture: float32, shape [3, height, width] of the model's image size."""
+        return self.processor.image_processor(images=picture, return_tensors="pt")["pixel_values"][0]
+
+    @torch.inference_mode()
+    def captions(self, pixels: list[torch.Tensor]) -> list[str]:
+        """One caption for each picture, greedy, at most `max_new_tokens` tokens."""
+        batch = torch.stack(pixels).to(self.model.device, self.model.dtype)
+        tokens = self._greedy_tokens(self.model.vision_model(pixel_values=batch).last_hidden_state)
+        return [self.processor.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens.tolist()]
+
+    def _greedy_tokens(self, image_states: torch.Tensor) -> torch.Tensor:
+        """Token ids [pictures, <= max_new_tokens], padded behind the separator that ends a caption."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        text = self.model.config.text_config
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        latest = torch.full((len(image_states), 1), text.bos_token_id, device=image_states.device)
+        finished = torch.zeros_like(latest, dtype=torch.bool)
+        chosen = []
+        for _ in range(self.max_new_tokens):
+            output = self.model.text_decoder(
+                input_ids=latest, encoder_hidden_states=image_states, past_key_values=cache, use_cache=True)
+            latest = output.logits[:, -1:].argmax(dim=-1).masked_fill(finished, text.pad_token_id)
+            chosen.append(latest)
+            finished |= latest == text.sep_token_id
+            if finished.all():
+                break
+        return torch.cat(chosen, dim=1)
+
+
+def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int) -> Captioner:
+    """Load a BLIP captioning model folder (safetensors only)."""
+    from transformers import BertTokenizerFast, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
+
+    processor = BlipProcessor(
+        BlipImageProcessorPil.from_pretrained(model_dir, local_files_only=True),
+        BertTokenizerFast.from_pretrained(model_dir, local_files_only=True))
+    model = BlipForConditionalGeneration.from_pretrained(
+        model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype))
+    return Captioner(model.to(device).eval(), processor, max_new_tokens)
