@@ -124,13 +124,15 @@ def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, max
     scoring = read_scoring(model_dir)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-    prompt = build_prompt(tokenizer, scoring)
     if (os.cpu_count() or 1) <= 2:  # gptqmodel's loader asks for two workers and dies where it counts fewer
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-        dtype=getattr(torch, dtype), attn_implementation="sdpa", device_map={"": device},
-    )
-    model.eval()
-    return GuardScorer(model, prompt, tokens_a_row, max_text_tokens + len(prompt.suffix_ids))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+        prompt = build_prompt(tokenizer, scoring)
+        model = AutoModelForCausalLM.from_pretrained(
+            model_dir, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            dtype=getattr(torch, dtype), attn_implementation="sdpa", device_map={"": device},
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UnusableModel(f"{model_dir} cannot be loaded (safetensors only): {error}") from error
+    return GuardScorer(model.eval(), prompt, tokens_a_row, max_text_tokens + len(prompt.suffix_ids))
