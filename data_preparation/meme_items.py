@@ -45,7 +45,7 @@ def classify(reply: dict) -> tuple[list[dict], str | None]:
     if fault:
         return [], fault
     items = parse_items(content)
-    if any(is_refusal(item["text"]) for item in items) or not items and is_refusal(content):
+    if all(is_refusal(item["text"]) for item in items) and (items or is_refusal(content)):
         return [], "refusal"
     return (items, None) if items else ([], "malformed")
 

@@ -42,8 +42,8 @@ def has_expected_script(text: str, language: str) -> bool:
 
 
 def letters_only(text: str) -> str:
-    """Casefolded letters and digits: what is left when two texts are compared for sameness."""
-    return "".join(character for character in text.casefold() if character.isalnum())
+    """Casefolded letters, vowel signs and digits: what is left when two texts are compared for sameness."""
+    return "".join(character for character in text.casefold() if unicodedata.category(character)[0] in "LMN")
 
 
 def translation_fault(source: str, translated: object, language: str) -> str | None:

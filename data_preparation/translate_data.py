@@ -32,8 +32,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings
-from script_settings import ENVIRONMENT, read_settings
 from translation_sources import full_language_names, raw_folders
+
+from script_settings import ENVIRONMENT, read_settings
 
 HERE = Path(__file__).resolve().parent
 PHRASEBOOK = "offline/phrasebook"

@@ -1,0 +1,198 @@
+"""Clean raw folders into a data set: checked, deduplicated, split by group, with its card and its rejects.
+
+Reads   every NNNN.json below RAW_ROOT (but failed/), as generate_data.py and the translate scripts wrote them.
+Writes  OUTPUT_DIR: a Hugging Face DatasetDict (train, validation, test) for load_from_disk, README.md (its card),
+        composition.png, cleaning_report.json, rejected.jsonl (every dropped item with its reason).
+        Row: id, image, text, label (ClassLabel ok, offensive), language, category, group, source.
+
+    RAW_ROOT=artifacts/raw OUTPUT_DIR=artifacts/dataset python data_preparation/clean_dataset.py
+
+Safe to run again: the data set is written aside and renamed when whole; the same input changes nothing. Exits 0,
+or 2 when a setting is unusable or nothing is left.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import DirectoryPath, Field, PositiveInt, model_validator
+from pydantic_settings import BaseSettings
+
+from script_settings import ENVIRONMENT, read_settings
+
+
+class Settings(BaseSettings):
+    model_config = ENVIRONMENT
+
+    raw_root: DirectoryPath = Field(Path("."), description="folder below which all raw folders are read")
+    output_dir: Path = Field(Path("dataset"), description="folder of the data set; an earlier one is replaced whole")
+    seed: int = Field(1, description="seed of the split")
+    validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to validation")
+    test_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to test")
+    near_duplicate_threshold: float = Field(0.85, gt=0, le=1, description="Jaccard similarity of character n-grams from "
+                                            "which the later text is dropped; 1 keeps all but exact repeats")
+    same_group_threshold: float = Field(0.6, gt=0, le=1, description="similarity from which English texts share a group, "
+                                        "so that no split parts them")
+    max_text_characters: PositiveInt = Field(400, description="longest text of a meme")
+    max_image_characters: PositiveInt = Field(600, description="longest image description")
+    decontaminate: Path | None = Field(None, description="evaluation set (CSV, JSONL, or a saved data set) whose texts "
+                                       "and their near duplicates are dropped")
+    decontaminate_column: str = Field("text", description="column of the evaluation set that holds its texts")
+    licence: str = Field("apache-2.0", description="licence named in the data set's card")
+
+    @model_validator(mode="after")
+    def usable_paths(self):
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("VALIDATION_FRACTION and TEST_FRACTION leave nothing to train on: lower them")
+        if self.decontaminate is not None and not self.decontaminate.exists():
+            raise ValueError(f"DECONTAMINATE={self.decontaminate} is not there: set it to a CSV, a JSONL or a data set")
+        if self.output_dir.is_file():
+            raise ValueError(f"OUTPUT_DIR={self.output_dir} is a file: set it to a folder")
+        return self
+
+
+def main() -> int:
+    settings = read_settings(Settings, __doc__)
+    from dataset_folder import OutputConflict, check_output, folder_aside, replace_folder
+    from raw_folder import FolderConflict
+
+    output = settings.output_dir.resolve()
+    try:
+        check_output(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with folder_aside(output) as aside:
+            outcome = clean(settings, aside)
+            if outcome is None:
+                return 2
+            same = replace_folder(aside / "dataset", output)
+    except (OutputConflict, FolderConflict, OSError) as fault:
+        print(f"clean_dataset.py: {fault}", file=sys.stderr)
+        return 2
+    rows, rejected = outcome
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
+    print(f"{'unchanged:' if same else 'wrote'} {rows:,} rows {'in' if same else 'to'} {settings.output_dir} "
+          f"({rejected.total():,} dropped{': ' + reasons if reasons else ''})")
+    return 0
+
+
+def clean(settings: Settings, aside: Path) -> tuple[int, Counter] | None:
+    """The whole road in a folder aside; gives the number of rows and the rejected by reason."""
+    from dataset_card import write_card
+    from dataset_folder import write_dataset
+    from spooled_rows import Spool
+
+    dataset = aside / "dataset"
+    dataset.mkdir()
+    with open(dataset / "rejected.jsonl", "w", encoding="utf-8") as rejects:
+        spool = Spool(aside / "candidates.jsonl", rejects)
+        bad_files, files, items = read_candidates(settings, spool)
+        groups = tie_groups(settings, spool)
+        keep_distinct(settings, spool, groups)
+    if not spool.kept:
+        print(f"clean_dataset.py: nothing is left of {items:,} items in {files:,} files below {settings.raw_root}: set "
+              f"RAW_ROOT to where generate_data.py wrote ({dict(spool.rejected)})", file=sys.stderr)
+        return None
+    summary = write_dataset(dataset, lambda: finished_rows(settings, spool, groups), settings.seed)
+    report = {
+        "files_read": files, "files_refused": bad_files, "items_read": items, "rows": spool.kept,
+        "rejected": dict(sorted(spool.rejected.items())), **summary,
+        "settings": {name: str(value) for name, value in settings if name not in ("raw_root", "output_dir")},
+    }
+    assert items == spool.kept + spool.rejected.total(), "items read must be rows and rejects"
+    (dataset / "cleaning_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    write_card(dataset, report, settings.licence)
+    return spool.kept, spool.rejected
+
+
+def read_candidates(settings: Settings, spool) -> tuple[int, int, int]:
+    """First pass: what can be told of an item alone, exact repeats, and texts that carry both labels."""
+    from job_runner import Progress
+    from meme_rows import raw_paths, read_file, rows_of, text_key
+
+    bad_files = files = items = 0
+    progress = Progress(0, "items")
+    for path in raw_paths(settings.raw_root, settings.output_dir):
+        name = path.relative_to(settings.raw_root).as_posix()
+        document, fault = read_file(path)
+        if document is None:
+            bad_files += 1
+            spool.refuse_file(name, fault)
+            continue
+        files += 1
+        progress.advance(count=len(document["items"]))
+        for row, reason in rows_of(document, name.removesuffix(".json"), settings.max_text_characters,
+                                   settings.max_image_characters):
+            items += 1
+            if reason:
+                spool.reject(row, reason)
+            else:
+                spool.add(row, text_key(row))
+    progress.close()
+    spool.close()
+    return bad_files, files, items
+
+
+def tie_groups(settings: Settings, spool):
+    """Second pass: English texts that resemble each other share a group, and so do all their translations."""
+    from near_duplicates import Groups, NearDuplicates
+
+    groups = Groups()
+    for group, number in spool.repeats:
+        groups.tie(group, spool.row(number)["group"])
+    index = NearDuplicates("en", settings.same_group_threshold)
+    for chunk in spool.chunks():
+        english = [(number, row) for number, row in chunk if row["language"] == "en"]
+        similar = index.add([(str(number), row["text"]) for number, row in english])
+        for (_, row), key in zip(english, similar, strict=True):
+            if key:
+                groups.tie(row["group"], spool.row(int(key))["group"])
+    return groups
+
+
+def keep_distinct(settings: Settings, spool, groups) -> None:
+    """Third pass: drop label conflicts, held-out texts, and all but the first of near repeats within a language."""
+    from evaluation_texts import evaluation_texts
+    from near_duplicates import EVALUATION, NearDuplicates
+
+    held_out = evaluation_texts(settings.decontaminate, settings.decontaminate_column) if settings.decontaminate else []
+    indexes = {}
+    for language in spool.languages:
+        indexes[language] = NearDuplicates(language, settings.near_duplicate_threshold)
+        indexes[language].add([(f"{EVALUATION}{number}", text) for number, text in enumerate(held_out)])
+    for chunk in spool.chunks():
+        for language, index in indexes.items():
+            undisputed = []
+            for number, row in chunk:
+                if row["language"] == language and not spool.rejected_as_conflict(number, row):
+                    undisputed.append((number, row))
+            similar = index.add([(str(number), row["text"]) for number, row in undisputed])
+            for (number, row), key in zip(undisputed, similar, strict=True):
+                keep_or_reject(spool, groups, number, row, key, EVALUATION)
+
+
+def keep_or_reject(spool, groups, number: int, row: dict, similar: str | None, evaluation: str) -> None:
+    if similar is None:
+        spool.keep(number)
+    elif similar.startswith(evaluation):
+        spool.reject(row, "in_evaluation_set")
+    else:
+        first = spool.row(int(similar)) if similar else {}
+        spool.reject({**row, "like": first.get("id")}, "near_duplicate")
+        groups.tie(row["group"], first.get("group", row["group"]))
+
+
+def finished_rows(settings: Settings, spool, groups) -> Iterator[tuple[str, dict]]:
+    """(split, row) of all that was kept, in the order of the raw files."""
+    from meme_rows import split_of
+
+    for number, row in spool.rows():
+        if spool.is_kept(number):
+            group = groups.root(row["group"])
+            split = split_of(group, settings.seed, settings.test_fraction, settings.validation_fraction)
+            yield split, {**row, "group": group}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

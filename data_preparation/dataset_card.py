@@ -1,0 +1,154 @@
+"""A data set's card and the picture of its composition, from what was saved and what cleaning counted."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+MEASURED_ROWS = 50_000  # of each language, for variety: its sets of n-grams grow with the text
+LANGUAGES = {"en": "English and Singlish", "zh": "Chinese", "ms": "Malay", "ta": "Tamil"}
+
+CARD = """---
+license: {licence}
+task_categories: [text-classification]
+language: [{codes}]
+tags: [hateful-memes, content-moderation, synthetic]
+---
+
+# Memes in text: harmless and offensive
+
+{rows:,} rows: an English image description, the text on the meme, and whether a moderator should let it pass (`ok`) or
+take it down (`offensive`). Load it with `datasets.load_from_disk`.
+
+## Composition
+
+![Rows by language, label and split](composition.png)
+
+{tables}
+
+## Variety
+
+Measured on at most {measured:,} rows a language. More rows of the same sentence are not more data: see how many
+3-grams (of words; of characters in Chinese) are distinct, and how common the most common opening (first three) is.
+
+{variety}
+
+## How it was made
+
+Written by the models in the table above (`offline/phrasebook` is the project's own collection of written sentences
+with slots; `a > b` was written by a and translated by b), then cleaned by `data_preparation/clean_dataset.py`: of
+{items_read:,} items in {files_read:,} files, {dropped:,} were dropped ({rejected}); `rejected.jsonl` keeps each of them
+with its reason. Near duplicates are texts of a language whose character n-grams have a Jaccard similarity of about
+{near} or more. A meme, its variants, its translations and English texts that resemble it ({same} or more) share a `group`;
+a hash of the group and the seed decides its split, so a group never crosses a split and added data moves no row.
+
+Settings: {settings}
+
+## Intended use, and harms
+
+For training and testing classifiers that help moderators, for research on them, and for nothing else. The `offensive`
+rows say hateful things about groups of people; they were written to be recognised. Do not publish them as memes, do
+not train a generator on them, and do not judge a person by such a classifier's answer alone. Synthetic text is
+simpler than what people post: measure on real data before relying on a score.
+
+## Samples
+
+{samples}
+"""
+
+
+def write_card(folder: Path, report: dict, licence: str) -> None:
+    """Write README.md and composition.png into the data set's folder and add the variety to its report."""
+    from datasets import load_from_disk
+
+    saved = load_from_disk(str(folder))
+    report["variety"] = variety(saved)
+    (folder / "cleaning_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    counts = report["counts"]
+    rejected = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected"].items()) or "none"
+    (folder / "README.md").write_text(CARD.format(
+        licence=licence, codes=", ".join(sorted(counts["language"])), rows=report["rows"], tables=_tables(counts),
+        measured=MEASURED_ROWS, variety=_variety_table(report["variety"]), items_read=report["items_read"],
+        files_read=report["files_read"], dropped=sum(report["rejected"].values()), rejected=rejected,
+        near=report["settings"]["near_duplicate_threshold"], same=report["settings"]["same_group_threshold"],
+        settings=", ".join(f"`{name.upper()}={value}`" for name, value in report["settings"].items()),
+        samples=_samples(saved)), encoding="utf-8")
+    _draw(folder / "composition.png", counts["split, language, label"])
+
+
+def variety(saved) -> dict[str, dict[str, float]]:
+    """By language: rows measured, share of distinct 3-grams, share of the most common opening."""
+    grams: dict[str, list] = {}
+    for split in saved.values():
+        for batch in split.select_columns(["language", "text"]).iter(batch_size=10_000):
+            for language, text in zip(batch["language"], batch["text"], strict=True):
+                _count(grams.setdefault(language, [0, 0, set(), Counter()]), language, text)
+    return {language: {"rows": rows, "distinct_3grams": round(len(distinct) / max(1, total), 4),
+                       "most_common_opening": round(max(openings.values(), default=0) / max(1, rows), 4)}
+            for language, (rows, total, distinct, openings) in sorted(grams.items())}
+
+
+def _count(state: list, language: str, text: str) -> None:
+    if state[0] == MEASURED_ROWS:
+        return
+    units = [unit for unit in text if unit.isalnum()] if language == "zh" else \
+        re.sub(r"[^\w\s\u0b80-\u0bff]", " ", text.casefold()).split()
+    trigrams = list(zip(units, units[1:], units[2:], strict=False))
+    state[0] += 1
+    state[1] += len(trigrams)
+    state[2].update(hash(trigram) for trigram in trigrams)
+    state[3][tuple(units[:3])] += 1
+
+
+def _variety_table(measured: dict) -> str:
+    lines = ["| language | rows measured | distinct 3-grams | most common opening |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"| {language} | {found['rows']:,} | {found['distinct_3grams']:.1%} | {found['most_common_opening']:.1%} |"
+              for language, found in measured.items()]
+    return "\n".join(lines)
+
+
+def _tables(counts: dict[str, dict[str, int]]) -> str:
+    blocks = []
+    for name in ("split", "label", "language", "category", "source"):
+        lines = [f"| {name} | rows |", "| --- | ---: |"]
+        lines += [f"| {value} | {count:,} |" for value, count in counts[name].items()]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _samples(saved) -> str:
+    """The first training row of each language and label."""
+    lines, seen = ["| language | label | image | text |", "| --- | --- | --- | --- |"], set()
+    names = saved["train"].features["label"].names
+    for row in saved["train"].select(range(min(len(saved["train"]), MEASURED_ROWS))):
+        key = (row["language"], names[row["label"]])
+        if key not in seen:
+            seen.add(key)
+            cells = (*key, row["image"], row["text"])
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        if len(seen) == 2 * len(LANGUAGES):
+            break
+    return "\n".join([*lines[:2], *sorted(lines[2:])])
+
+
+def _draw(path: Path, counts: dict[str, int]) -> None:
+    """Bars by language and label, stacked by split; the file holds no date and no version."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    splits = ("train", "validation", "test")
+    keys = sorted({tuple(name.split(", ")[1:]) for name in counts})
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    bottoms = [0] * len(keys)
+    for split in splits:
+        heights = [counts.get(", ".join((split, *key)), 0) for key in keys]
+        axes.bar([" ".join(key) for key in keys], heights, bottom=bottoms, label=split)
+        bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
+    axes.set_ylabel("rows")
+    axes.set_title("Rows by language, label and split")
+    axes.tick_params(axis="x", rotation=45)
+    axes.legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    pyplot.close(figure)

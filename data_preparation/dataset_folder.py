@@ -1,0 +1,125 @@
+"""A data set's folder: written aside by the datasets library, then put in place whole."""
+
+import filecmp
+import hashlib
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raw_folder import hold
+
+SPLITS = ("train", "validation", "test")
+REPORT = "cleaning_report.json"
+COLUMNS = ("id", "image", "text", "label", "language", "category", "group", "source")
+ROWS_A_BATCH = 10_000
+
+
+class OutputConflict(Exception):
+    """OUTPUT_DIR holds something that is not ours to replace."""
+
+
+def check_output(output: Path) -> None:
+    """Put back what an interrupted replacement left, and refuse a folder that holds something else."""
+    earlier = _earlier(output)
+    if earlier.exists():
+        shutil.rmtree(earlier) if output.exists() else earlier.rename(output)
+    if output.is_dir() and any(output.iterdir()) and not (output / REPORT).exists():
+        raise OutputConflict(f"OUTPUT_DIR={output} holds something that is no data set of this script: set OUTPUT_DIR "
+                             f"to a new folder")
+
+
+@contextmanager
+def folder_aside(output: Path) -> Iterator[Path]:
+    """An empty folder beside `output`, kept from other processes; one left by a killed run is emptied first."""
+    aside = output.parent / f".{output.name}.partial"
+    with hold(aside):
+        for left in aside.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside)
+
+
+def replace_folder(written: Path, output: Path) -> bool:
+    """Put `written` in the place of `output`; True, and nothing touched, where both hold the same."""
+    if _same_files(written, output):
+        return True
+    earlier = _earlier(output)
+    if output.exists():
+        output.rename(earlier)
+    written.rename(output)
+    shutil.rmtree(earlier, ignore_errors=True)
+    return False
+
+
+def _earlier(output: Path) -> Path:
+    return output.parent / f".{output.name}.earlier"
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    names = [sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+             for folder in (one, other)]
+    return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])
+
+
+def write_dataset(folder: Path, rows: Callable[[], Iterator[tuple[str, dict]]], seed: int) -> dict:
+    """Save all splits below `folder`; gives the counts by split, label, language, category and source, and a digest.
+
+    The same rows give the same bytes: file names, fingerprints and row order hold nothing of the time or the machine.
+    """
+    from datasets import ClassLabel, Features, Value
+
+    features = Features({name: ClassLabel(names=["ok", "offensive"]) if name == "label" else Value("string")
+                         for name in COLUMNS})
+    counts: dict[str, Counter] = defaultdict(Counter)
+    digests = _write_tables(folder.parent, features, rows(), counts)
+    _save(folder, features, digests)
+    return {"seed": seed, "rows_sha256": hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
+            "counts": {name: dict(sorted(counter.items())) for name, counter in counts.items()}}
+
+
+def _write_tables(aside: Path, features, rows: Iterator[tuple[str, dict]], counts: dict[str, Counter]) -> dict[str, str]:
+    """One Arrow file a split; gives a digest of each split's rows."""
+    from datasets.arrow_writer import ArrowWriter
+
+    writers = {split: ArrowWriter(features=features, path=str(aside / f"{split}.arrow")) for split in SPLITS}
+    digests = {split: hashlib.sha256() for split in SPLITS}
+    pending: dict[str, list[dict]] = {split: [] for split in SPLITS}
+    for split, row in rows:
+        pending[split].append(row)
+        digests[split].update(json.dumps(row, sort_keys=True).encode())
+        for name in ("label", "language", "category", "source"):
+            counts[name][row[name]] += 1
+        counts["split"][split] += 1
+        counts["split, language, label"][f"{split}, {row['language']}, {row['label']}"] += 1
+        if len(pending[split]) == ROWS_A_BATCH:
+            _flush(writers[split], pending[split])
+    for split, writer in writers.items():
+        _flush(writer, pending[split])
+        writer.finalize()
+    return {split: digest.hexdigest() for split, digest in digests.items()}
+
+
+def _flush(writer, rows: list[dict]) -> None:
+    if rows:
+        writer.write_batch({name: [row[name] for row in rows] for name in COLUMNS})
+        rows.clear()
+
+
+def _save(folder: Path, features, digests: dict[str, str]) -> None:
+    from datasets import Dataset, DatasetDict, DatasetInfo, disable_progress_bars
+
+    disable_progress_bars()
+    splits = {}
+    for split, digest in digests.items():
+        path = folder.parent / f"{split}.arrow"
+        table = Dataset.from_file(str(path), info=DatasetInfo(features=features), split=split)
+        table._fingerprint = digest[:16]  # else made of file times, and saved
+        splits[split] = table
+    DatasetDict(splits).save_to_disk(str(folder))
+    for split in SPLITS:
+        (folder.parent / f"{split}.arrow").unlink()

@@ -1,0 +1,132 @@
+"""Raw files in, candidate rows out: normalised and checked one by one, with a reason for each that is refused."""
+
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from text_checks import SCRIPT_SHARES, has_expected_script, is_refusal, letters_only
+
+LABELS = ("ok", "offensive")
+RAW_FILE = re.compile(r"\d{4,}\.json")
+INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+# Joiners stay where they change what is seen: after a Tamil virama and inside emoji sequences.
+IDLE_JOINER = re.compile(r"(?<![\u0bcd\ufe0f\u2190-\u2bff\U0001f000-\U0001faff])[\u200c\u200d]")
+STAGE_WORDS = (
+    r"(?:top|bottom|upper|lower) (?:text|panel)|text|caption|translation|punchline|meme|image|emoji|pause|silence|beat|"
+    r"laugh\w*|sigh\w*|whisper\w*|shout\w*|yell\w*|cry\w*|sob\w*|smil\w*|smirk\w*|wink\w*|shrug\w*|nod\w*|grin\w*|"
+    r"gasp\w*|scream\w*|look\w*|point\w*|star\w*|roll\w* eyes|eye.?roll\w*|facepalm\w*|"
+    r"(?:in|with) an? [\w' -]+ (?:voice|accent|tone|expression|face|smile)|sarcastic\w*|said [\w ]+"
+)
+STAGE_DIRECTION = re.compile(
+    rf"\((?:{STAGE_WORDS})\b[^():]*\)|\[(?:{STAGE_WORDS})\b[^\[\]:]*\]|\*(?:{STAGE_WORDS})\b[^*:]*\*"
+    r"|[（(【\[](?:笑|大笑|苦笑|叹气|哭|小声|旁白|图片|文字|翻译)[^（）()【】\[\]]*[）)】\]]"
+    r"|\((?:ketawa|gelak|senyum|mengeluh|menangis|berbisik|சிரிப்பு|சிரிக்கிறார்)[^()]*\)",
+    re.IGNORECASE,
+)
+WRAPPING_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」", "『": "』", "«": "»"}
+
+
+def normalise(text: str) -> str:
+    """One line of visible text: plain letters for fancy ones, no stage directions, no quotes around the whole."""
+    text = _plain_letters(text)
+    text = IDLE_JOINER.sub("", INVISIBLE.sub("", text))
+    text = " ".join(STAGE_DIRECTION.sub(" ", text).split())
+    while len(text) > 1 and WRAPPING_QUOTES.get(text[0]) == text[-1] and not _quoted_apart(text):
+        text = text[1:-1].strip()
+    return text
+
+
+def _plain_letters(text: str) -> str:
+    """NFKC for letters and digits only: elsewhere it would break Chinese punctuation, fractions and ellipses."""
+    if text.isascii() or unicodedata.is_normalized("NFKC", text):
+        return text
+    plain = "".join(unicodedata.normalize("NFKC", character)
+                    if unicodedata.category(character) in ("Lu", "Ll", "Lo", "Lm", "Nd", "Zs") else character
+                    for character in text)
+    return unicodedata.normalize("NFC", plain)
+
+
+def _quoted_apart(text: str) -> bool:
+    """True for `"a" and "b"`, whose first and last quote belong to different quotations."""
+    inner = text[1:-1]
+    return text[-1] in inner or text[0] in inner
+
+
+def raw_paths(root: Path, skipped: Path) -> Iterator[Path]:
+    """Every NNNN.json below `root` in a fixed order, but for failed/, hidden folders and the folder `skipped`."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if name != "failed" and not name.startswith(".")
+                               and Path(folder, name).resolve() != skipped.resolve())
+        for name in sorted(filter(RAW_FILE.fullmatch, names), key=lambda name: (len(name), name)):
+            yield Path(folder, name)
+
+
+def read_file(path: Path) -> tuple[dict | None, str]:
+    """The raw document, or None with what is wrong with it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except (ValueError, OSError) as fault:
+        return None, f"unreadable: {type(fault).__name__}"
+    if not isinstance(document, dict) or not isinstance(document.get("items"), list):
+        return None, "it holds no list of items"
+    if document.get("label") not in LABELS:
+        return None, f"label is {document.get('label')!r}"
+    if document.get("language") not in SCRIPT_SHARES:
+        return None, f"language is {document.get('language')!r}"
+    return document, ""
+
+
+def rows_of(document: dict, name: str, longest_text: int, longest_image: int) -> Iterator[tuple[dict, str | None]]:
+    """(row, reason) for each item; reason is None for a row that passes, whose text and image are then normalised.
+
+    `name` is the file's path below the raw root without its suffix, and makes the rows' ids.
+    """
+    source = model_source(document)
+    for index, item in enumerate(document["items"]):
+        row = {"id": f"{name}#{index}", "image": None, "text": None, "label": document["label"],
+               "language": document["language"], "category": str(document.get("category")), "group": None,
+               "source": source}
+        if not isinstance(item, dict) or not all(isinstance(item.get(field), str) for field in ("image", "text")):
+            yield {**row, "item": item}, "malformed"
+            continue
+        row["image"], row["text"] = normalise(item["image"]), normalise(item["text"])
+        row["group"] = str(item.get("group") or row["id"])
+        yield row, item_fault(row, longest_text, longest_image)
+
+
+def item_fault(row: dict, longest_text: int, longest_image: int) -> str | None:
+    if not any(map(str.isalnum, row["text"])) or not any(map(str.isalnum, row["image"])):
+        return "empty"
+    if len(row["text"]) > longest_text or len(row["image"]) > longest_image:
+        return "over_long"
+    if is_refusal(row["text"]) or is_refusal(row["image"]):
+        return "refusal"
+    if not has_expected_script(row["text"], row["language"]):
+        return "wrong_script"
+    return None
+
+
+def model_source(document: dict) -> str:
+    """The model that wrote the text, and for a translation the one that translated it."""
+    asked, original = document.get("asked") or {}, document.get("source") or {}
+    model = str(asked.get("model"))
+    return f"{original.get('model')} > {model}" if original else model
+
+
+def text_key(row: dict) -> int:
+    """64 bits that are the same for texts of a language that differ in case, spaces and punctuation only."""
+    written = f"{row['language']}:{letters_only(row['text'])}"
+    return int.from_bytes(hashlib.blake2b(written.encode(), digest_size=8).digest())
+
+
+def split_of(group: str, seed: int, test_fraction: float, validation_fraction: float) -> str:
+    """Decided by a hash of the group alone: added data moves no row, a bigger TEST_FRACTION only adds to test."""
+    position = int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8]) / 2**64
+    if position < test_fraction:
+        return "test"
+    return "validation" if position >= 1 - validation_fraction else "train"
