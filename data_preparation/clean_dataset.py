@@ -31,10 +31,11 @@ class Settings(BaseSettings):
     seed: int = Field(1, description="seed of the split")
     validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to validation")
     test_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to test")
-    near_duplicate_threshold: float = Field(0.85, gt=0, le=1, description="Jaccard similarity of character n-grams from "
-                                            "which the later text is dropped; 1 keeps all but exact repeats")
-    same_group_threshold: float = Field(0.6, gt=0, le=1, description="similarity from which English texts share a group, "
-                                        "so that no split parts them")
+    near_duplicate_threshold: float = Field(
+        0.85, gt=0, le=1, description="Jaccard similarity of character n-grams from which the later text is dropped; "
+        "1 keeps all but exact repeats")
+    same_group_threshold: float = Field(
+        0.6, gt=0, le=1, description="similarity from which English texts share a group, so that no split parts them")
     max_text_characters: PositiveInt = Field(400, description="longest text of a meme")
     max_image_characters: PositiveInt = Field(600, description="longest image description")
     decontaminate: Path | None = Field(None, description="evaluation set (CSV, JSONL, or a saved data set) whose texts "

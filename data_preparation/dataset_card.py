@@ -37,10 +37,10 @@ Measured on at most {measured:,} rows a language. More rows of the same sentence
 
 Written by the models in the table above (`offline/phrasebook` is the project's own collection of written sentences
 with slots; `a > b` was written by a and translated by b), then cleaned by `data_preparation/clean_dataset.py`: of
-{items_read:,} items in {files_read:,} files, {dropped:,} were dropped ({rejected}); `rejected.jsonl` keeps each of them
+{items_read:,} items in {files_read:,} files, {dropped:,} were dropped ({rejected}); `rejected.jsonl` keeps each
 with its reason. Near duplicates are texts of a language whose character n-grams have a Jaccard similarity of about
-{near} or more. A meme, its variants, its translations and English texts that resemble it ({same} or more) share a `group`;
-a hash of the group and the seed decides its split, so a group never crosses a split and added data moves no row.
+{near} or more. A meme, its variants, its translations and English texts that resemble it ({same} or more) share a
+`group`; a hash of the group and the seed decides its split, so a group never crosses a split.
 
 Settings: {settings}
 
@@ -102,8 +102,9 @@ def _count(state: list, language: str, text: str) -> None:
 
 def _variety_table(measured: dict) -> str:
     lines = ["| language | rows measured | distinct 3-grams | most common opening |", "| --- | ---: | ---: | ---: |"]
-    lines += [f"| {language} | {found['rows']:,} | {found['distinct_3grams']:.1%} | {found['most_common_opening']:.1%} |"
-              for language, found in measured.items()]
+    for language, found in measured.items():
+        shares = f"{found['distinct_3grams']:.1%} | {found['most_common_opening']:.1%}"
+        lines.append(f"| {language} | {found['rows']:,} | {shares} |")
     return "\n".join(lines)
 
 

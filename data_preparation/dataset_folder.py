@@ -82,7 +82,8 @@ def write_dataset(folder: Path, rows: Callable[[], Iterator[tuple[str, dict]]], 
             "counts": {name: dict(sorted(counter.items())) for name, counter in counts.items()}}
 
 
-def _write_tables(aside: Path, features, rows: Iterator[tuple[str, dict]], counts: dict[str, Counter]) -> dict[str, str]:
+def _write_tables(aside: Path, features, rows: Iterator[tuple[str, dict]],
+                  counts: dict[str, Counter]) -> dict[str, str]:
     """One Arrow file a split; gives a digest of each split's rows."""
     from datasets.arrow_writer import ArrowWriter
 

@@ -4,7 +4,7 @@ Reads   prompts/generate/<PROMPT_KEY>.txt; with MODEL_ID=offline/phrasebook (no 
 Writes  OUTPUT_ROOT/<basename of MODEL_ID>_<PROMPT_KEY>/NNNN.json, one file a run: the provider's whole reply, what was
         asked, and the items read from it. Replies that are no data go to failed/ beside them, with the reason.
 
-    MODEL_ID=offline/phrasebook PROMPT_KEY=all NUM_RUNS=4 OUTPUT_ROOT=artifacts/raw python data_preparation/generate_data.py
+    PROMPT_KEY=all NUM_RUNS=4 OUTPUT_ROOT=artifacts/raw python data_preparation/generate_data.py
 
 Safe to stop at any moment and to run again: only missing runs are asked for. Exits 0 when every run is there, 1 when
 some are missing, 2 when a setting is unusable or a folder was made with other settings, 130 after Ctrl-C.
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     max_attempts: PositiveInt = Field(3, description="times a run is asked for when its reply is no data")
     max_retries: int = Field(6, ge=0, description="times a request is sent again after a passing fault; "
                              "rate limits are waited out and do not count")
-    start_in_flight: PositiveInt = Field(8, description="requests in flight at first; adapts to what the provider takes")
+    start_in_flight: PositiveInt = Field(8, description="requests in flight at first; adapts from there")
     max_in_flight: PositiveInt = Field(32, description="most requests in flight")
     request_timeout_s: PositiveFloat = Field(120.0, description="seconds to wait for one reply")
     together_base_url: str | None = Field(None, description="address of another OpenAI-compatible server, with or "
@@ -68,7 +68,8 @@ class Settings(BaseSettings):
     price_per_mtoken_in: NonNegativeFloat | None = Field(None, description="price of a million tokens in, for the sum")
     price_per_mtoken_out: NonNegativeFloat | None = Field(None, description="price of a million tokens out")
     prompts_dir: Path = Field(HERE / "prompts" / "generate", description="folder of <PROMPT_KEY>.txt files")
-    phrasebook_dir: Path = Field(HERE / "phrasebook", description="folder of the phrasebook, for MODEL_ID=offline/phrasebook")
+    phrasebook_dir: Path = Field(HERE / "phrasebook", description="folder of the phrasebook, read where no "
+                                 "chat model is asked")
 
     @model_validator(mode="after")
     def key_for_a_provider(self):
@@ -116,7 +117,8 @@ def plan(settings: Settings, key: str, folder: Path, book) -> Task:
 
     template = (settings.prompts_dir / f"{key}.txt").read_text(encoding="utf-8")
     prompt = Template(template).substitute(items=settings.items_per_reply)
-    asked = {"model": settings.model_id, "prompt_key": key, "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
+    prompt_sha256 = hashlib.sha256(prompt.encode()).hexdigest()
+    asked = {"model": settings.model_id, "prompt_key": key, "prompt_sha256": prompt_sha256,
              "temperature": settings.temperature, "max_tokens": settings.max_tokens, "items": settings.items_per_reply}
     pairs = []
     if book is not None:
@@ -127,7 +129,8 @@ def plan(settings: Settings, key: str, folder: Path, book) -> Task:
             raise PhrasebookFault(f"the phrasebook can give {available} runs of {key}, NUM_RUNS asks for "
                                   f"{settings.num_runs}: lower NUM_RUNS, or grow {settings.phrasebook_dir}")
     finished = finished_runs(folder, asked)
-    return Task(key, folder, prompt, asked, [run for run in range(1, settings.num_runs + 1) if run not in finished], pairs)
+    missing = [run for run in range(1, settings.num_runs + 1) if run not in finished]
+    return Task(key, folder, prompt, asked, missing, pairs)
 
 
 def in_turns(tasks: list[Task], num_runs: int) -> Iterator[tuple[Task, int]]:

@@ -32,7 +32,8 @@ FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
 # A label opens a value: at a line's or string's start, after numbering, a bracket or a comma; never amid a sentence.
 LABEL = re.compile(
     r"(?:^|(?<=[\[{(,\"'“‘\n]))[ \t]*(?:[-*•]|\(?\d{1,3}[.):])?[ \t]*[*_]{0,2}(?P<opened>[\"'“‘]?)"
-    r"(?P<label>image|text)(?:[ \t]+(?:description|caption)|[ \t]*\d{1,2})?(?P<closed>[\"'”’]?)[*_]{0,2}[ \t]*:[*_]{0,2}\s*",
+    r"(?P<label>image|text)(?:[ \t]+(?:description|caption)|[ \t]*\d{1,2})?(?P<closed>[\"'”’]?)"
+    r"[*_]{0,2}[ \t]*:[*_]{0,2}\s*",
     re.IGNORECASE | re.MULTILINE,
 )
 TRAILING_STRUCTURE = re.compile(r"(?:[\s,;\[\]{}]|^(?:[-*•]|\(?\d{1,3}[.)])\s*$|^#+.*$|[*_]{2}$)+\Z", re.MULTILINE)

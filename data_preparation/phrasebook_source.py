@@ -107,7 +107,9 @@ def runs_in(pairs: list, items_a_reply: int) -> int:
 def key_digest(book: Phrasebook, key: str) -> str:
     """Hash of everything that a key's sequence is made of, so that an edited phrasebook is noticed."""
     ideas = [[idea.id, idea.image, idea.templates] for idea in book.ideas.values() if idea.key == key]
-    written = json.dumps([sorted(ideas, key=lambda idea: idea[0]), book.slots], sort_keys=True)
+    used = {name for idea in ideas for name in SLOT.findall(idea[2]["en"])}
+    slots = {name: book.slots[name] for name in used}
+    written = json.dumps([sorted(ideas, key=lambda idea: idea[0]), slots], sort_keys=True)
     return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 

@@ -43,8 +43,8 @@ PHRASEBOOK = "offline/phrasebook"
 class Settings(BaseSettings):
     model_config = ENVIRONMENT
 
-    model_id: str = Field(PHRASEBOOK, min_length=1, description="model that translates; offline/phrasebook knows its own "
-                          "memes only and needs no key, any other name is asked through the together package")
+    model_id: str = Field(PHRASEBOOK, min_length=1, description="model that translates; offline/phrasebook knows its "
+                          "own memes only and needs no key, any other name is asked through the together package")
     api_key: SecretStr | None = Field(None, description="the provider's key; needed unless MODEL_ID=offline/phrasebook")
     language: Annotated[str, AfterValidator(full_language_names)] = Field(
         description="language to translate into: Chinese, Malay or Tamil, several with commas")
@@ -55,15 +55,16 @@ class Settings(BaseSettings):
     max_attempts: PositiveInt = Field(3, description="times a text is asked for: once with its file, then alone")
     max_retries: int = Field(6, ge=0, description="times a request is sent again after a passing fault; "
                              "rate limits are waited out and do not count")
-    start_in_flight: PositiveInt = Field(8, description="requests in flight at first; adapts to what the provider takes")
+    start_in_flight: PositiveInt = Field(8, description="requests in flight at first; adapts from there")
     max_in_flight: PositiveInt = Field(32, description="most requests in flight")
     request_timeout_s: PositiveFloat = Field(120.0, description="seconds to wait for one reply")
     together_base_url: str | None = Field(None, description="address of another OpenAI-compatible server, with or "
                                           "without /v1, such as a local vLLM")
     price_per_mtoken_in: NonNegativeFloat | None = Field(None, description="price of a million tokens in, for the sum")
     price_per_mtoken_out: NonNegativeFloat | None = Field(None, description="price of a million tokens out")
-    prompt_path: FilePath = Field(HERE / "prompts" / "translate.txt", description="what is asked; holds $language, $texts")
-    phrasebook_dir: Path = Field(HERE / "phrasebook", description="folder of the phrasebook, for MODEL_ID=offline/phrasebook")
+    prompt_path: FilePath = Field(HERE / "prompts" / "translate.txt", description="prompt with $language and $texts")
+    phrasebook_dir: Path = Field(HERE / "phrasebook", description="folder of the phrasebook, read where no "
+                                 "chat model is asked")
 
     @model_validator(mode="after")
     def key_for_a_provider(self):

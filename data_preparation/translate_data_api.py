@@ -80,10 +80,10 @@ def translate(settings: Settings, jobs: list[TranslationJob], wanted: int) -> in
     except StopRun as fault:
         print(f"translate_data_api.py: stopped: {fault}", file=sys.stderr)
     progress.close()
+    cost = "" if settings.price_per_mchar is None else (
+        f", cost {written['characters'] * settings.price_per_mchar / 1e6:.4f}")
     print(f"{usage.requests:,} requests ({usage.retries:,} retries, {usage.rate_limited:,} rate-limited), "
-          f"{written['characters']:,} characters"
-          + (f", cost {written['characters'] * settings.price_per_mchar / 1e6:.4f}" if settings.price_per_mchar else ""),
-          file=sys.stderr)
+          f"{written['characters']:,} characters{cost}", file=sys.stderr)
     missing = len(jobs) - written["files"]
     print(f"wrote {written['files']:,} files ({written['items']:,} items, {written['dropped']:,} dropped) in "
           f"{settings.language} ({wanted - len(jobs):,} were there, {missing:,} missing)")

@@ -114,8 +114,8 @@ class FolderPlan:
             if document is None:
                 continue
             if document.get("language") != "en":
-                raise FolderConflict(f"{path} is itself a translation ({document.get('language')}): set DIR_NAME to the "
-                                     f"English folder")
+                raise FolderConflict(f"{path} is itself a translation ({document.get('language')}): set DIR_NAME to "
+                                     "the English folder")
             run = int(path.stem)
             if run in finished:
                 self._check_source(run, document)
