@@ -105,7 +105,6 @@ def load_reader(settings) -> MemeReader:
     if reader.tamil is None:
         print("predict.py: no tam.traineddata found, Tamil is off (apt install tesseract-ocr-tam, or set "
               "TESSDATA_PREFIX)", file=sys.stderr, flush=True)
-    reader.warm_up()
     return reader
 
 

@@ -25,10 +25,14 @@ def tamil_folder(tessdata_prefix: Path | None) -> Path | None:
     return None
 
 
+def tamil_letters(text: str) -> int:
+    """Number of Tamil letters and signs."""
+    return sum("\u0b80" <= character <= "\u0bff" for character in text)
+
+
 def tamil_share(text: str) -> float:
     """Share of Tamil letters and signs among the characters that are not spaces."""
-    characters = [character for character in text if not character.isspace()]
-    return sum("\u0b80" <= character <= "\u0bff" for character in characters) / max(1, len(characters))
+    return tamil_letters(text) / max(1, sum(not character.isspace() for character in text))
 
 
 class TamilReader:
