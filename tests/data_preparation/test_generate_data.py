@@ -1,0 +1,251 @@
+"""generate_data.py as a user runs it: from the phrasebook, and through the real client against the stand-in server."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+from generate_data import PROMPT_KEYS
+from stand_in_server import Fault, StandIn
+
+SCRIPT = "data_preparation/generate_data.py"
+KEY = "sk-very-secret-key"
+
+
+def asked_of(server, output, **settings):
+    return {"MODEL_ID": "stand/in-model", "API_KEY": KEY, "PROMPT_KEY": "general_ok", "NUM_RUNS": 4,
+            "OUTPUT_ROOT": output, "TOGETHER_BASE_URL": server.url, **settings}
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def runs(*numbers, folder="in-model_general_ok"):
+    return {f"{folder}/{number:04d}.json" for number in numbers}
+
+
+def failures_in(folder):
+    return {path.name: json.loads(path.read_text()) for path in sorted(folder.rglob("failed/*.json"))}
+
+
+def test_phrasebook_gives_every_key_and_a_second_run_changes_nothing(run_script, tmp_path):
+    settings = {"PROMPT_KEY": "all", "NUM_RUNS": 2, "OUTPUT_ROOT": tmp_path}
+    first = run_script(SCRIPT, settings)
+    assert first.returncode == 0, first.stderr
+    written = tree(tmp_path)
+    assert set(written) == {f"phrasebook_{key}/{run:04d}.json" for key in PROMPT_KEYS for run in (1, 2)}
+    for name, content in written.items():
+        document = json.loads(content)
+        category, label = name.split("/")[0].removeprefix("phrasebook_").rsplit("_", 1)
+        assert (document["label"], document["category"], document["language"]) == (label, category, "en")
+        assert document["source"] is None and len(document["items"]) == 5
+        assert all(set(item) == {"image", "text", "group"} and "{" not in item["text"] for item in document["items"])
+        content = json.loads(document["reply"]["choices"][0]["message"]["content"])
+        assert [item["text"] for item in content] == [item["text"] for item in document["items"]]
+    second = run_script(SCRIPT, settings)
+    assert second.returncode == 0 and b"wrote 0 runs" in second.stdout and b"22 were there" in second.stdout
+    assert tree(tmp_path) == written
+
+
+def test_phrasebook_says_how_many_runs_it_can_give(run_script, tmp_path):
+    asked = run_script(SCRIPT, {"PROMPT_KEY": "general_ok", "NUM_RUNS": 100000, "OUTPUT_ROOT": tmp_path})
+    assert asked.returncode == 2 and b"can give" in asked.stderr and b"lower NUM_RUNS" in asked.stderr
+    assert not tree(tmp_path)
+
+
+@pytest.mark.parametrize(("settings", "told"), [
+    ({"PROMPT_KEY": "general_fine"}, b"general_fine"),
+    ({"MODEL_ID": "mistralai/Mixtral-8x7B-Instruct-v0.1"}, b"API_KEY is not set"),
+    ({"NUM_RUNS": "0"}, b"NUM_RUNS"),
+])
+def test_unusable_settings_are_named(run_script, tmp_path, settings, told):
+    refused = run_script(SCRIPT, {"OUTPUT_ROOT": tmp_path, **settings})
+    assert refused.returncode == 2 and told in refused.stderr and not tree(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_server_address_with_or_without_v1(run_script, tmp_path, suffix):
+    with StandIn() as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, TOGETHER_BASE_URL=server.url + suffix, NUM_RUNS=1))
+    assert done.returncode == 0, done.stderr
+    assert [request.path for request in server.requests] == ["/v1/chat/completions"]
+
+
+def test_replies_land_in_files_and_the_key_nowhere(run_script, tmp_path):
+    with StandIn() as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, PROMPT_KEY="general_ok,Reddit_offensive",
+                                           PRICE_PER_MTOKEN_IN=1000, PRICE_PER_MTOKEN_OUT=2000))
+    assert done.returncode == 0, done.stderr
+    written = tree(tmp_path)
+    assert set(written) == runs(1, 2, 3, 4) | runs(1, 2, 3, 4, folder="in-model_Reddit_offensive")
+    assert all(request.headers["authorization"] == f"Bearer {KEY}" for request in server.requests)
+    assert all(request.body["response_format"]["type"] == "json_schema" for request in server.requests)
+    assert KEY.encode() not in b"".join([*written.values(), done.stdout, done.stderr])
+    assert b"8 requests (0 retries, 0 rate-limited), 800 tokens in, 400 out, cost 1.6000" in done.stderr
+    document = json.loads(written["in-model_Reddit_offensive/0002.json"])
+    assert document["items"][3]["group"] == "in-model_Reddit_offensive/0002#3"
+    assert document["reply"]["usage"]["total_tokens"] == 150
+
+
+def test_several_keys_are_asked_in_turns(run_script, tmp_path):
+    with StandIn() as server:
+        run_script(SCRIPT, asked_of(server, tmp_path, PROMPT_KEY="general_ok,Singlish_ok", NUM_RUNS=3, MAX_IN_FLIGHT=1))
+    prompts = [request.body["messages"][0]["content"] for request in server.requests]
+    assert ["Singlish" in prompt for prompt in prompts] == [False, True] * 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_rate_limits_are_waited_out_as_told_and_lose_nothing(run_script, tmp_path, status):
+    refusals = [Fault(status=status, headers={"Retry-After": "1"})] * 6
+    with StandIn(script=refusals) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=8, MAX_RETRIES=0, MAX_ATTEMPTS=1))
+    assert done.returncode == 0, done.stderr
+    assert set(tree(tmp_path)) == runs(*range(1, 9))
+    assert server.statuses().count(status) == 6 and len(server.requests) == 14
+    burst_ends = max(request.moment for request in server.requests[:6])
+    assert all(request.moment - burst_ends > 0.9 for request in server.requests[8:])
+
+
+@pytest.mark.parametrize("fault", [
+    Fault(status=500), Fault(status=408), Fault(status=409), Fault(status=502), Fault(cut_after=40),
+    Fault(body=b'{"choices": [{"index": 0, "message": {"role": "assi'), Fault(body=b"<html>gateway</html>"),
+    Fault(latency_s=1.5),
+], ids=["500", "408", "409", "502", "reset", "truncated", "html", "timeout"])
+def test_passing_faults_are_retried(run_script, tmp_path, fault):
+    with StandIn(script=[fault]) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=1, REQUEST_TIMEOUT_S=1))
+    assert done.returncode == 0, done.stderr
+    assert set(tree(tmp_path)) == runs(1) and len(server.requests) == 2
+    assert b"2 requests (1 retries" in done.stderr
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_lasting_faults_are_not_retried_but_kept(run_script, tmp_path, status):
+    with StandIn(script=lambda request: Fault(status=status)) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=1))
+    assert done.returncode == 1
+    without_schema = status in (400, 422)  # asked once more without response_format, which the model may not take
+    assert len(server.requests) == 1 + without_schema
+    assert [failure["reason"] for failure in failures_in(tmp_path).values()] == [f"http_{status}"]
+    assert set(tree(tmp_path)) == {"in-model_general_ok/failed/0001-1.json"}
+
+
+def test_a_model_that_takes_no_schema_is_asked_without_it(run_script, tmp_path):
+    def script(request):
+        return Fault(status=400) if "response_format" in request.body else None
+
+    with StandIn(script=script) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=3, MAX_IN_FLIGHT=1))
+    assert done.returncode == 0, done.stderr
+    assert ["response_format" in request.body for request in server.requests] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_stops_the_run_at_once_with_the_remedy(run_script, tmp_path, status):
+    body = json.dumps({"error": {"message": f"bad key {KEY}"}}).encode()
+    with StandIn(script=lambda request: Fault(status=status, body=body)) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=200, START_IN_FLIGHT=4))
+    assert done.returncode == 1 and b"API_KEY" in done.stderr and KEY.encode() not in done.stderr
+    assert len(server.requests) <= 4 and not tree(tmp_path)
+
+
+def test_replies_that_are_no_data_are_kept_with_their_reason_and_asked_again(run_script, tmp_path):
+    faults = [Fault(finish_reason="length"), Fault(finish_reason="content_filter", content=""), Fault(content=""),
+              Fault(content="I'm sorry, but I can't help with that."), Fault(content="Here you go!")]
+    with StandIn(script=faults) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=5, MAX_IN_FLIGHT=1, MAX_ATTEMPTS=2))
+    assert done.returncode == 1, "run 1 and 2 use up both their attempts"
+    kept = failures_in(tmp_path)
+    assert {name: failure["reason"] for name, failure in kept.items()} == {
+        "0001-1.json": "length", "0001-2.json": "content_filter", "0002-1.json": "empty", "0002-2.json": "refusal",
+        "0003-1.json": "malformed"}
+    assert kept["0002-2.json"]["reply"]["choices"][0]["message"]["content"].startswith("I'm sorry")
+    assert {name for name in tree(tmp_path) if "failed" not in name} == runs(3, 4, 5)
+    with StandIn() as server:
+        again = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=5))
+    assert again.returncode == 0 and len(server.requests) == 2
+
+
+def test_a_run_whose_replies_mostly_fail_stops_early_and_says_why(run_script, tmp_path):
+    with StandIn(script=lambda request: Fault(content="I cannot assist with that request.")) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=500))
+    assert done.returncode == 1 and b"refusal" in done.stderr and b"stopped early" in done.stderr
+    assert len(server.requests) < 100
+
+
+def test_fast_failures_alone_do_not_stop_a_run_whose_slow_answers_are_good(run_script, tmp_path):
+    def script(request):
+        return Fault(content="no") if request.number % 3 == 0 else Fault(latency_s=0.3)
+
+    with StandIn(script=script) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=60, START_IN_FLIGHT=32, MAX_ATTEMPTS=9))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "value"), [("TEMPERATURE", "0.1"), ("MAX_TOKENS", "99"), ("ITEMS_PER_REPLY", "7")])
+def test_another_setting_is_refused_with_the_choices(run_script, tmp_path, name, value):
+    with StandIn() as server:
+        run_script(SCRIPT, asked_of(server, tmp_path))
+        before = tree(tmp_path)
+        refused = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=6, **{name: value}))
+    assert refused.returncode == 2 and b"was asked for otherwise" in refused.stderr and b"move" in refused.stderr
+    assert tree(tmp_path) == before and len(server.requests) == 4
+
+
+def test_a_torn_file_is_asked_for_again(run_script, tmp_path):
+    with StandIn() as server:
+        run_script(SCRIPT, asked_of(server, tmp_path))
+        path = tmp_path / "in-model_general_ok" / "0002.json"
+        path.write_bytes(path.read_bytes()[:100])
+        done = run_script(SCRIPT, asked_of(server, tmp_path))
+    assert done.returncode == 0 and len(server.requests) == 5 and len(json.loads(path.read_text())["items"]) == 5
+
+
+def started(repo, settings):
+    from_user = {name: str(value) for name, value in settings.items()}
+    return subprocess.Popen([sys.executable, str(repo / SCRIPT)], env=from_user, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+def test_interrupt_finishes_what_is_in_flight_then_stops(repo, run_script, tmp_path):
+    with StandIn(latency_s=0.5) as server:
+        process = started(repo, asked_of(server, tmp_path, NUM_RUNS=100, MAX_IN_FLIGHT=4, START_IN_FLIGHT=4))
+        assert server.wait_for(4)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert b"4 runs" in output and len(tree(tmp_path)) == 4 and len(server.requests) == 4
+
+
+def test_a_second_process_on_the_same_folder_is_refused(repo, run_script, tmp_path):
+    with StandIn(latency_s=5) as server:
+        process = started(repo, asked_of(server, tmp_path, NUM_RUNS=1))
+        try:
+            assert server.wait_for(1)
+            refused = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=1))
+        finally:
+            process.kill()
+            process.communicate()
+    assert refused.returncode == 2 and b"another process" in refused.stderr and len(server.requests) == 1
+
+
+def test_twenty_kills_lose_nothing_tear_nothing_and_pay_only_what_was_in_flight(repo, run_script, tmp_path):
+    wanted, in_flight, chance = 120, 4, random.Random(7)
+    settings = {"NUM_RUNS": wanted, "MAX_IN_FLIGHT": in_flight, "START_IN_FLIGHT": in_flight}
+    with StandIn(latency_s=0.01) as server:
+        for _ in range(20):
+            process = started(repo, asked_of(server, tmp_path, **settings))
+            assert server.wait_for(len(server.requests) + chance.randint(1, 9))
+            process.kill()
+            process.communicate()
+            for path in tmp_path.rglob("[0-9]*.json"):
+                json.loads(path.read_text())
+        finished = run_script(SCRIPT, asked_of(server, tmp_path, **settings))
+    assert finished.returncode == 0, finished.stderr
+    assert set(tree(tmp_path)) == runs(*range(1, wanted + 1))
+    replies = [json.loads(content)["reply"]["id"] for content in tree(tmp_path).values()]
+    assert len(set(replies)) == wanted, "each reply is in one file"
+    assert wanted <= len(server.requests) <= wanted + 20 * in_flight
