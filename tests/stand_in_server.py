@@ -134,7 +134,7 @@ def _handler_of(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.casefold(): value for name, value in self.headers.items()}
-            request, fault = stand_in.arrived(self.path, headers, json.loads(raw), len(raw))
+            request, fault = stand_in.arrived(self.path.split("?")[0], headers, json.loads(raw), len(raw))
             try:
                 self._answer(request, fault or Fault())
             finally:

@@ -154,7 +154,7 @@ def test_caption_says_what_is_drawn():
 
 
 @pytest.mark.parametrize(("description", "name"), [
-    ("An uncle with a mug of kopi beside his dog", "cup of coffee"), ("Two buses at an interchange", "bus"),
+    ("An uncle with a mug of kopi beside his cat", "cup of coffee"), ("Two buses at an interchange", "bus"),
     ("A busy street", None), ("A cat asleep on a textbook", "cat"), ("A tray of carrots", None),
     ("Commuters waiting on an MRT platform", "train"),
 ])
