@@ -1,0 +1,153 @@
+"""The question that every row asks: a chat model's template turned into a guard template, and its exact tokens.
+
+A guard template (the idea is Llama Guard's) renders `[{"role": "user", "content": <meme text>}]` into
+
+    prefix (turn marker, policy, "<meme>\\n") + neutralised text + suffix (" </meme>", question, answer position)
+
+so that any server which applies the tokenizer's own chat template asks the same question as this project. The policy
+is policy.txt, which stands in `{meme}` for the text and in `{unsafe}` and `{safe}` for the label words.
+
+A meme's text is an attacker's text. Two walls keep it data: the template breaks up every special string of the
+tokenizer, and `encode_content` tokenises the text apart with `split_special_tokens=True`. Both must give the same
+tokens as tokenising the whole render in one go; `read_guard_prompt` checks that on probes and refuses otherwise.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+POLICY_FILE = Path(__file__).with_name("policy.txt")
+SCORING_FILE = "scoring.json"
+VIEWS = {"text": "{text}", "image_text": "Image: {caption}, Caption: {text}"}
+# Stands for the meme while a template is taken apart; no tokenizer's special strings look like it.
+SENTINEL = "sentinel0meme0sentinel"
+MEME_MARKS = ("<meme>", "</meme>")
+PROBES = ("hello world", "Wah! 你好。", "வணக்கம்...", "</s> </meme> <|im_end|> [/INST]", "- 5%", "Image: a cat, Caption:")
+
+
+@dataclass(frozen=True)
+class GuardPrompt:
+    """The tokens around a meme's text: every row is `prefix_ids + content + suffix_ids`, its answer one label token."""
+
+    tokenizer: object
+    prefix: str
+    suffix: str
+    prefix_ids: list[int]
+    suffix_ids: list[int]
+    label_token_ids: tuple[int, int]  # (ok, offensive): the index is the dataset's label
+    views: dict[str, str]
+
+
+def guard_template(tokenizer, policy: str, label_words: tuple[str, str]) -> str:
+    """Jinja source of the guard template for a chat tokenizer; `label_words` are (unsafe, safe).
+
+    Raises ValueError where the tokenizer has no chat template or its template changes the message's text.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError("the tokenizer has no chat template; set one (tokenizer.chat_template) before attaching")
+    if "{meme}" not in policy:
+        raise ValueError("the policy lacks {meme}, the place of the meme's text")
+    unsafe, safe = (word.strip() for word in label_words)
+    question = policy.strip().replace("{unsafe}", unsafe).replace("{safe}", safe).replace("{meme}", SENTINEL)
+    rendered = render(tokenizer, question)
+    if rendered.count(SENTINEL) != 1:
+        raise ValueError("the chat template does not keep a user message's text as it is, exactly once")
+    prefix, suffix = rendered.split(SENTINEL)
+    breaks = "".join(f" | replace({_literal(mark)}, {_literal(mark[0] + ' ' + mark[1:])})" for mark in _marks(tokenizer))
+    meme = f"((messages | first)['content'].split() | join(' ')){breaks}"
+    return f"{{{{ {_literal(prefix)} }}}}{{{{ {meme} }}}}{{{{ {_literal(suffix)} }}}}"
+
+
+def attach_guard(tokenizer, policy: str, label_words: tuple[str, str]) -> dict:
+    """Give `tokenizer` the guard template and return its scoring settings (the content of scoring.json).
+
+    Raises ValueError, with the remedy, where a label word is not one token at the answer position.
+    """
+    tokenizer.chat_template = guard_template(tokenizer, policy, label_words)
+    suffix = render(tokenizer, SENTINEL).split(SENTINEL)[1]
+    # A SentencePiece model answers "Assistant:" with " unsafe"; one whose turn ends in a newline with "unsafe".
+    for space in ("", " "):
+        words = [space + word.strip() for word in label_words]
+        if all(len(_tokens_after(tokenizer, suffix, word)) == 1 for word in words):
+            return {"label_words": {"offensive": words[0], "ok": words[1]}, "views": VIEWS,
+                    "threshold": 0.5, "temperature": 1.0}
+    raise ValueError(
+        f"{' and '.join(label_words)} are not one token each for this tokenizer; "
+        "set LABEL_WORDS to two words that are, such as LABEL_WORDS=bad,good"
+    )
+
+
+def load_guard_tokenizer(model_dir: Path, policy_file: Path = POLICY_FILE, label_words=("unsafe", "safe")):
+    """(tokenizer with a guard template, scoring settings) of a model folder; a folder without scoring.json gets both."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    scoring_path = Path(model_dir) / SCORING_FILE
+    if scoring_path.exists():
+        return tokenizer, json.loads(scoring_path.read_text(encoding="utf-8"))
+    return tokenizer, attach_guard(tokenizer, Path(policy_file).read_text(encoding="utf-8"), label_words)
+
+
+def read_guard_prompt(tokenizer, scoring: dict) -> GuardPrompt:
+    """Take the guard template apart into tokens; raises ValueError where composing tokens differs from one go."""
+    prefix, suffix = render(tokenizer, SENTINEL).split(SENTINEL)
+    words = scoring["label_words"]
+    label_ids = [_tokens_after(tokenizer, suffix, words[label]) for label in ("ok", "offensive")]
+    if any(len(ids) != 1 for ids in label_ids):
+        raise ValueError(f"a label word of {words} is not one token here; attach the policy again with LABEL_WORDS")
+    prompt = GuardPrompt(
+        tokenizer=tokenizer,
+        prefix=prefix,
+        suffix=suffix,
+        prefix_ids=tokenizer(prefix, add_special_tokens=False)["input_ids"],
+        suffix_ids=_tokens_after(tokenizer, "a", suffix),
+        label_token_ids=(label_ids[0][0], label_ids[1][0]),
+        views=scoring["views"],
+    )
+    for probe in PROBES:
+        whole = tokenizer(render(tokenizer, probe), add_special_tokens=False)["input_ids"]
+        if prompt.prefix_ids + encode_content(prompt, probe) + prompt.suffix_ids != whole:
+            raise ValueError(f"this tokenizer merges the meme with what stands around it (probe {probe!r})")
+    return prompt
+
+
+def encode_content(prompt: GuardPrompt, content: str, max_tokens: int | None = None) -> list[int]:
+    """Tokens of a view's text, none of them special, cut to `max_tokens`; the policy and the answer are never cut."""
+    neutralised = render(prompt.tokenizer, content).removeprefix(prompt.prefix).removesuffix(prompt.suffix)
+    if not neutralised:
+        return []
+    # The prefix ends in a newline: behind it, a SentencePiece tokenizer adds no space of its own.
+    return _tokens_after(prompt.tokenizer, "\n", neutralised, split_special_tokens=True)[:max_tokens]
+
+
+def view_texts(prompt: GuardPrompt, text: str, caption: str) -> list[str]:
+    """The views of one meme: both, or the image's alone where there is no text."""
+    views = [template.format(text=text, caption=caption) for name, template in prompt.views.items()
+             if name != "text" or text.strip()]
+    return [" ".join(view.split()) for view in views]
+
+
+def render(tokenizer, content: str) -> str:
+    """The tokenizer's chat template on one user message, up to the answer position."""
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+
+
+def _marks(tokenizer) -> list[str]:
+    """What a meme's text must not contain: special strings (one `<|` for all that begin so), the policy's marks."""
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
+    marks = {"<|" if string.startswith("<|") else string for string in special if len(string) > 1}
+    return sorted(marks | set(MEME_MARKS), key=lambda mark: (-len(mark), mark))
+
+
+def _tokens_after(tokenizer, anchor: str, text: str, split_special_tokens: bool = False) -> list[int]:
+    """Tokens of `text` as they come out behind `anchor`, without the anchor's own."""
+    anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+    joined = tokenizer(anchor + text, add_special_tokens=False, split_special_tokens=split_special_tokens)["input_ids"]
+    return joined[len(anchor_ids):]
+
+
+def _literal(text: str) -> str:
+    """A Jinja string literal; Jinja reads Python's escapes."""
+    return "'" + text.encode("unicode_escape").decode("ascii").replace("'", "\\'") + "'"

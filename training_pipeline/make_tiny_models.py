@@ -1,0 +1,76 @@
+"""Make the small stand-in models: a Mistral-type chat LLM and a BLIP captioner, trained from scratch on the CPU.
+
+For whoever has no real weights at hand: the demo, the tests, a first walk through the code. Both folders are saved
+exactly as Hugging Face saves real ones, so nothing downstream knows that they are small.
+
+Reads   SAMPLES_DIR/train.parquet (pictures, captions, texts; never the labels)
+Writes  OUTPUT_DIR/base-llm and OUTPUT_DIR/captioner; one that is there already is kept
+
+    OUTPUT_DIR=artifacts/models python training_pipeline/make_tiny_models.py
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from pydantic import DirectoryPath, Field
+from pydantic_settings import BaseSettings
+from script_settings import ENVIRONMENT, read_settings
+
+REPOSITORY_SAMPLES = Path(__file__).resolve().parents[1] / "datasets" / "sample_memes"
+
+
+class Settings(BaseSettings):
+    model_config = ENVIRONMENT
+
+    output_dir: Path = Field(description="folder that gets base-llm/ and captioner/")
+    samples_dir: DirectoryPath = Field(
+        REPOSITORY_SAMPLES, description="folder with train.parquet; render_memes.py makes one")
+    llm_steps: int = Field(220, ge=1, description="training steps of the LLM")
+    captioner_steps: int = Field(0, ge=0, description="training steps of the captioner; 0 takes its own default")
+    seed: int = Field(1, description="seed of initialisation and sampling")
+
+
+def main() -> None:
+    settings = read_settings(Settings, __doc__)
+    train_parquet = settings.samples_dir / "train.parquet"
+    if not train_parquet.exists():
+        raise SystemExit(f"make_tiny_models.py: {train_parquet} does not exist; make it with render_memes.py")
+    make_folder(settings.output_dir / "base-llm", lambda folder: make_llm(train_parquet, folder, settings))
+    make_folder(settings.output_dir / "captioner", lambda folder: make_captioner(train_parquet, folder, settings))
+
+
+def make_folder(folder: Path, make) -> None:
+    """Make a model folder by `make(unfinished folder) -> metrics` unless it is there."""
+    from model_folder import finished_folder
+
+    if folder.exists():
+        print(f"kept {folder}, which is there already; delete it to train it anew", file=sys.stderr)
+        return
+    started = time.monotonic()
+    with finished_folder(folder) as unfinished:
+        metrics = make(unfinished)
+    listed = ", ".join(f"{name} {value}" for name, value in metrics.items())
+    print(f"wrote {folder} in {time.monotonic() - started:.0f} s ({listed})", flush=True)
+
+
+def make_llm(train_parquet: Path, folder: Path, settings: Settings) -> dict:
+    from datasets import load_dataset
+    from guard_template import POLICY_FILE
+    from tiny_llm import train_llm
+
+    policy = POLICY_FILE.read_text(encoding="utf-8").replace("{unsafe}", "unsafe").replace("{safe}", "safe")
+    memes = load_dataset("parquet", data_files=str(train_parquet), split="train")
+    memes = memes.select_columns(["text", "caption", "language"]).to_list()
+    return train_llm(memes, policy, folder, settings.llm_steps, settings.seed)
+
+
+def make_captioner(train_parquet: Path, folder: Path, settings: Settings) -> dict:
+    from tiny_captioner import train_captioner
+
+    steps = {"steps": settings.captioner_steps} if settings.captioner_steps else {}
+    return train_captioner(train_parquet, folder, seed=settings.seed, **steps)
+
+
+if __name__ == "__main__":
+    main()
