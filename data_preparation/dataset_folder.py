@@ -15,6 +15,7 @@ SPLITS = ("train", "validation", "test")
 REPORT = "cleaning_report.json"
 COLUMNS = ("id", "image", "text", "label", "language", "category", "group", "source")
 ROWS_A_BATCH = 10_000
+SHARD_BYTES = 500_000_000
 
 
 class OutputConflict(Exception):
@@ -121,6 +122,8 @@ def _save(folder: Path, features, digests: dict[str, str]) -> None:
         table = Dataset.from_file(str(path), info=DatasetInfo(features=features), split=split)
         table._fingerprint = digest[:16]  # else made of file times, and saved
         splits[split] = table
-    DatasetDict(splits).save_to_disk(str(folder))
+    # Left to itself, datasets 5.2 saves an empty split as no file at all and then cannot load it.
+    shards = {split: table.data.nbytes // SHARD_BYTES + 1 for split, table in splits.items()}
+    DatasetDict(splits).save_to_disk(str(folder), num_shards=shards)
     for split in SPLITS:
         (folder.parent / f"{split}.arrow").unlink()

@@ -89,8 +89,12 @@ def _strict_json(content: str) -> list[dict[str, str]]:
 
 
 def _repaired_json(content: str) -> list[dict[str, str]]:
+    """What json_repair makes of it, once with and once without what follows the last closing bracket."""
     bracketed = _bracketed(content)
-    return _items_in(json_repair.loads(bracketed)) if bracketed else []
+    if not bracketed:
+        return []
+    unfinished = content[content.index(bracketed) :]
+    return max((_items_in(json_repair.loads(candidate)) for candidate in (bracketed, unfinished)), key=len)
 
 
 def _loaded(content: str) -> object:
@@ -157,10 +161,18 @@ def _quote_around(label: re.Match) -> str:
 
 def _bare_value(value: str, quote_around: str) -> str:
     """The value without what belongs to the list around it: closing brackets, commas, the next number, its quotes."""
-    value = TRAILING_STRUCTURE.sub("", value).strip()
+    value = TRAILING_STRUCTURE.sub("", _without_afterword(value, quote_around or QUOTES.get(value[:1], ""))).strip()
     if quote_around:
         return value.removesuffix(quote_around).strip()
     for opening, closing in QUOTES.items():
         if value.startswith(opening) and value.endswith(closing) and len(value) > 1:
             return value[1:-1].replace('\\"', '"').replace("\\n", "\n").strip()
     return value
+
+
+def _without_afterword(value: str, closing_quote: str) -> str:
+    """Cut what a model says after the list: from the last quote that a closing bracket follows."""
+    if not closing_quote:
+        return value
+    ends = list(re.finditer(re.escape(closing_quote) + r"[\s,]*[\]}]", value))
+    return value[: ends[-1].start() + 1] if ends else value
