@@ -18,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 HAN = "今天我们一起去吃饭看书学习工作回家朋友大家都很开心"
 TAMIL_WORDS = ("இன்று", "நாங்கள்", "சாப்பிட", "வீட்டில்", "நண்பர்கள்", "மழை")
 MALAY_WORDS = ("hari", "kami", "makan", "rumah", "kawan", "hujan")
-SUBJECTS = ("cat", "kettle", "bus", "umbrella", "laptop", "teacher", "noodle", "kite", "drum", "lantern", "goat", "ferry")
+SUBJECTS = ("cat", "kettle", "bus", "umbrella", "laptop", "teacher", "noodle", "kite", "drum", "lantern", "goat",
+            "ferry")
 
 
 @dataclass
@@ -179,7 +180,8 @@ def chat_completion(request: Request, fault: Fault) -> dict:
     prompt = request.body["messages"][0]["content"]
     content = fault.content
     if content is None and "The texts, as JSON:" in prompt:
-        code = next(code for name, code in (("Chinese", "zh"), ("Malay", "ms"), ("Tamil", "ta")) if f"into {name}" in prompt)
+        codes = {"Chinese": "zh", "Malay": "ms", "Tamil": "ta"}
+        code = next(code for name, code in codes.items() if f"into {name}" in prompt)
         content = json.dumps({"translations": [translated(text, code) for text in request.texts]})
     elif content is None:
         content = json.dumps({"memes": memes(request.number)})

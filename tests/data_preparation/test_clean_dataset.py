@@ -55,8 +55,8 @@ def test_the_whole_road_from_the_phrasebook(run_script, clean, tmp_path):
     raw = tmp_path / "raw"
     run_script("data_preparation/generate_data.py", {"PROMPT_KEY": "Singapore_ok,Reddit_offensive", "NUM_RUNS": 8,
                                                      "OUTPUT_ROOT": raw})
-    run_script("data_preparation/translate_data.py", {
-        "LANGUAGE": "Chinese,Malay,Tamil", "DIR_NAME": f"{raw}/phrasebook_Singapore_ok,{raw}/phrasebook_Reddit_offensive"})
+    folders = f"{raw}/phrasebook_Singapore_ok,{raw}/phrasebook_Reddit_offensive"
+    run_script("data_preparation/translate_data.py", {"LANGUAGE": "Chinese,Malay,Tamil", "DIR_NAME": folders})
     done = clean(TEST_FRACTION=0.2, VALIDATION_FRACTION=0.2)
     assert done.returncode == 0, done.stderr
     output = tmp_path / "dataset"
@@ -209,9 +209,9 @@ def test_the_card_tells_what_is_in_it(clean, tmp_path):
 @pytest.mark.parametrize(("raw", "plain"), [
     ("  a\n b\t c ", "a b c"), ("zero\u200bwidth\ufeff", "zerowidth"), ('"wrapped"', "wrapped"), ("“「x」”", "x"),
     ('"a" and "b"', '"a" and "b"'), ("(laughing) eh bro", "eh bro"), ("eh bro *sighs loudly*", "eh bro"),
-    ("fish (steamed) again", "fish (steamed) again"), ("𝓱𝓮𝓵𝓵𝓸 Ｗｏｒｌｄ", "hello World"), ("你好，世界！", "你好，世界！"),
-    ("½ price…", "½ price…"), ("（笑）你好", "你好"), ("க்\u200cஷ", "க்\u200cஷ"), ("👩\u200d🍳 cooks", "👩\u200d🍳 cooks"),
-    ("e\u0301clair", "éclair"), ("", ""), ('"', '"'),
+    ("fish (steamed) again", "fish (steamed) again"), ("𝓱𝓮𝓵𝓵𝓸 Ｗｏｒｌｄ", "hello World"),
+    ("你好，世界！", "你好，世界！"), ("½ price…", "½ price…"), ("（笑）你好", "你好"), ("க்\u200cஷ", "க்\u200cஷ"),
+    ("👩\u200d🍳 cooks", "👩\u200d🍳 cooks"), ("e\u0301clair", "éclair"), ("", ""), ('"', '"'),
 ])
 def test_normalising_shows_what_a_reader_sees(raw, plain):
     assert normalise(raw) == plain and normalise(plain) == plain
