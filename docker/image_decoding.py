@@ -4,22 +4,33 @@ A meme may come from an attacker: only the formats below are opened (Pillow's EP
 path that is no regular file is refused before it is read, and pixels are counted before they are decoded.
 """
 
+import logging
 import os
 import stat
 import threading
+import warnings
 from contextlib import nullcontext
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
 # The text detector works on at most this many pixels a side, so nothing is gained by keeping more.
 MAX_SIDE = 2000
 # Beyond this many pixels, one picture at a time is decoded: memory stays flat whatever the number of workers.
 LARGE_PIXELS = 16_000_000
+# What turns a picture upright, by EXIF orientation (ImageOps.exif_transpose trips over broken EXIF).
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _LARGE_PICTURE = threading.Lock()
 
+Image.init()  # Pillow knows a format by name only once its plugin is loaded
 ImageFile.LOAD_TRUNCATED_IMAGES = True  # a cut-off file is read as far as it goes
+warnings.filterwarnings("ignore", module="PIL")  # nothing about single files belongs on stderr
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 Image.MAX_IMAGE_PIXELS = None  # the budget below is checked before any pixel is decoded
 
 
@@ -77,11 +88,20 @@ def _upright_rgb(picture: Image.Image) -> Image.Image:
     # JPEG: decode at 1/2, 1/4 or 1/8 while that is still larger than what is kept (a no-op for other formats).
     picture.draft(None, (MAX_SIDE, MAX_SIDE))
     picture.load()
-    orientation = picture.getexif().get(0x0112, 1)
+    orientation = _orientation(picture)
     shrunk = _shrink(_eight_bits(picture))
     flat = _on_white(shrunk)
-    flat.getexif()[0x0112] = orientation if orientation in range(1, 9) else 1
-    return ImageOps.exif_transpose(flat)
+    turn = UPRIGHT.get(orientation)
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation; a picture whose EXIF is broken counts as upright."""
+    try:
+        orientation = picture.getexif().get(0x0112, 1)
+    except Exception:
+        return 1
+    return orientation
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

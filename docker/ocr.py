@@ -20,7 +20,7 @@ UNSURE = 0.85
 KEPT_CONFIDENCE = 0.7
 TAMIL_CONFIDENCE, TAMIL_SHARE, TAMIL_LETTERS = 0.4, 0.6, 3
 # Between two letters the recogniser prefers "nothing" to a space that it half sees: from here on it is a space.
-LEAST_SPACE = 0.1
+LEAST_SPACE = 0.02
 WATERMARK = re.compile(
     r"^\W*(made (with|on|in) .*|(www\.)?(imgflip|memegenerator|quickmeme|makeameme|9gag|memecenter|mematic)"
     r"(\.(com|net|org))?)\W*$", re.IGNORECASE)

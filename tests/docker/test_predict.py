@@ -1,6 +1,15 @@
 """predict.py as a judge runs it: paths in, one line out for each."""
 
+import os
+import random
 import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
 
 LINE = re.compile(rb"^[01]\.\d{4}\t[01]$")
 
@@ -13,14 +22,163 @@ def result_lines(stdout: bytes) -> list[bytes]:
     return lines
 
 
+def as_stdin(paths) -> bytes:
+    return b"".join(os.fsencode(path) + b"\n" for path in paths)
+
+
+@pytest.fixture
+def start(repo, models):
+    """Start predict.py with pipes, to talk to it; ended with the test."""
+    started = []
+
+    def start_predict(**settings):
+        environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "OMP_NUM_THREADS": "1",
+            **models,
+            **settings,
+        }
+        process = subprocess.Popen(
+            [sys.executable, str(repo / "docker/predict.py")],
+            env=environment,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield start_predict
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+
+
 def test_one_line_for_each_path_in_order_whatever_fails(run_script, models, memes_dir, tmp_path):
     corrupt = tmp_path / "corrupt.png"
     corrupt.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     paths = [memes_dir / "0.png", memes_dir / "none.png", memes_dir / "1.png", corrupt, memes_dir / "2.png"]
-    stdin = "\n".join(map(str, paths)).encode() + b"\n"
-    done = run_script("docker/predict.py", {**models, "FALLBACK_PROBABILITY": "0.25"}, stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
+    done = run_script(
+        "docker/predict.py",
+        {**models, "FALLBACK_PROBABILITY": "0.25", "STRICT": "1"},
+        stdin=as_stdin(paths).removesuffix(b"\n"),
+    )
+    assert done.returncode == 1, done.stderr.decode()
     lines = result_lines(done.stdout)
-    assert len(lines) == 5
     assert [line == b"0.2500\t0" for line in lines] == [False, True, False, True, False]
     assert b"5 lines done, 2 failed (1 missing, 1 not_an_image)" in done.stderr
+
+
+def test_a_score_does_not_depend_on_batch_or_order(run_script, models, memes_dir):
+    paths = [memes_dir / f"{number % 8}.png" for number in range(24)]
+    shuffled = random.Random(2).sample(range(24), 24)
+    alone = result_lines(
+        run_script("docker/predict.py", {**models, "BATCH_SIZE": "1"}, stdin=as_stdin(paths[:8])).stdout
+    )
+    together = result_lines(
+        run_script(
+            "docker/predict.py",
+            {**models, "BATCH_SIZE": "64", "MAX_WAIT_MS": "2000", "TOKENS_A_ROW": "500"},
+            stdin=as_stdin(paths[number] for number in shuffled),
+        ).stdout
+    )
+    assert len({line for line in alone}) > 4, "the memes must differ for this test to mean anything"
+    for number, line in zip(shuffled, together, strict=True):
+        assert float(line.split()[0]) == pytest.approx(float(alone[number % 8].split()[0]), abs=0.0005)
+
+
+def test_a_client_that_waits_for_each_answer_gets_it(start, memes_dir):
+    process = start()
+    for number in range(4):
+        process.stdin.write(as_stdin([memes_dir / f"{number}.png"]))
+        assert LINE.match(process.stdout.readline().rstrip(b"\n"))
+    started = time.monotonic()
+    process.stdin.write(as_stdin([memes_dir / "none.png"]))
+    assert process.stdout.readline() == b"0.5000\t1\n"
+    assert time.monotonic() - started < 5
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.stdin.close()
+    assert process.wait(30) == 0
+    assert not [child for child in children if child.is_running()]
+
+
+def test_sigterm_ends_with_whole_lines(start, memes_dir):
+    process = start(BATCH_SIZE="2")
+    process.stdin.write(as_stdin([memes_dir / "0.png"] * 200))
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    rest, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, stderr.decode()
+    lines = result_lines(first + rest)
+    assert 1 <= len(lines) < 200
+    assert f"{len(lines)} lines done".encode() in stderr
+
+
+def test_sigterm_while_waiting_for_a_line_ends_at_once(start, memes_dir):
+    process = start()
+    process.stdin.write(as_stdin([memes_dir / "0.png"]))
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
+
+
+def test_a_closed_stdout_ends_it_quietly(start, memes_dir):
+    process = start(BATCH_SIZE="1")
+    process.stdin.write(as_stdin([memes_dir / "0.png"] * 100))
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert b"Traceback" not in process.stderr.read()
+
+
+def test_thousands_of_lines_in_one_process_with_flat_memory(start, tmp_path, draw_meme):
+    """5,000 lines, one in ten bad, over pictures small enough that reading them takes milliseconds."""
+    sizes = [(24 + 8 * number, 16 + 4 * number) for number in range(6)]
+    for number, size in enumerate(sizes):
+        draw_meme("", size, (9 * number, 90, 120)).save(tmp_path / f"{number}.png")
+    paths = [tmp_path / (f"{number % 6}.png" if number % 10 else "none.png") for number in range(5000)]
+    process = start(BATCH_SIZE="64", MAX_CAPTION_TOKENS="3")
+    writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=process.stdin)
+    process.stdin.close()
+    feed = as_stdin(paths)
+    sizes, lines = [], []
+    import threading
+
+    feeding = threading.Thread(target=lambda: (writer.stdin.write(feed), writer.stdin.close()))
+    feeding.start()
+    watched = psutil.Process(process.pid)
+    for number in range(5000):
+        lines.append(process.stdout.readline().rstrip(b"\n"))
+        if number % 500 == 499:
+            sizes.append(watched.memory_info().rss / 2**20)
+    feeding.join()
+    assert process.stdout.read() == b"" and process.wait(60) == 0
+    assert [line == b"0.5000\t1" for line in lines] == [number % 10 == 0 for number in range(5000)]
+    assert max(sizes[4:]) - sizes[3] < 60, f"MiB after every 500 lines: {sizes}"
+    writer.wait()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"LLM_DIR": "/none"}, b"LLM_DIR"),
+        ({"BATCH_SIZE": "0"}, b"BATCH_SIZE"),
+        ({"THRESHOLD": "2"}, b"THRESHOLD"),
+        ({"DEVICE": "tpu"}, b"DEVICE"),
+        ({"CAPTION_MODEL_DIR": ""}, b"CAPTION_MODEL_DIR"),
+        ({"STRICT": "perhaps"}, b"STRICT"),
+    ],
+)
+def test_bad_settings_are_named_before_anything_is_read(run_script, models, settings, named):
+    done = run_script("docker/predict.py", {**models, **settings}, stdin=b"a.png\n", timeout=20)
+    assert done.returncode == 2 and done.stdout == b""
+    assert named in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_guard_model_is_refused_in_one_line(run_script, models, tmp_path):
+    done = run_script("docker/predict.py", {**models, "LLM_DIR": tmp_path}, stdin=b"a.png\n")
+    assert done.returncode == 2 and done.stdout == b""
+    assert b"attach_policy" in done.stderr and b"Traceback" not in done.stderr
