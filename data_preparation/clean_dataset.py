@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to validation")
     test_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to test")
     near_duplicate_threshold: float = Field(
-        0.85, gt=0, le=1, description="Jaccard similarity of character n-grams from which the later text is dropped; "
+        0.8, gt=0, le=1, description="Jaccard similarity of character n-grams from which the later text is dropped; "
         "1 keeps all but exact repeats")
     same_group_threshold: float = Field(
         0.6, gt=0, le=1, description="similarity from which English texts share a group, so that no split parts them")
