@@ -18,6 +18,8 @@ SEARCH_SIDE, LARGEST_GROWTH = 736, 2.0
 # Below this confidence a line is not text that RapidOCR knows: it is re-read as Tamil, then kept or dropped.
 UNSURE = 0.85
 KEPT_CONFIDENCE = 0.7
+# Characters to a stretch as long as the line is high: Chinese has one, Latin two, Tamil read as nonsense next to none.
+LEAST_DENSITY = 0.7
 TAMIL_CONFIDENCE, TAMIL_SHARE, TAMIL_LETTERS = 0.4, 0.6, 3
 # Between two letters the recogniser prefers "nothing" to a space that it half sees: from here on it is a space.
 LEAST_SPACE = 0.02
@@ -54,19 +56,30 @@ class MemeReader:
 
     def read(self, picture: Image.Image) -> list[Line]:
         """Lines in reading order; an RGB picture in, an empty list where it has no text."""
-        from rapidocr.utils.process_img import get_rotate_crop_image
-
         pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-        found = self.engine(pixels)
-        lines = []
-        for text, confidence, box in zip(found.txts or (), found.scores or (), _boxes(found), strict=True):
-            text = " ".join(text.replace("_", " ").split())
-            line = Line(text, float(confidence), np.rint(box).astype(int).tolist(), "rapidocr")
-            if confidence < UNSURE and self.tamil is not None:
-                crop = get_rotate_crop_image(pixels, np.asarray(box, dtype=np.float32))
-                line = self._as_tamil(line, Image.fromarray(crop[:, :, ::-1]))
-            lines.append(line)
+        lines = [self._line(*found) for found in self._find_and_read(pixels)]
         return [mark_watermark(line) for line in lines if line.text and line.confidence >= _least(line)]
+
+    def _find_and_read(self, pixels: np.ndarray):
+        """(crop, box, text, confidence) of each find, those that read as nothing too: RapidOCR itself drops them."""
+        from rapidocr.main import RapidOCRError
+        from rapidocr.utils.process_img import map_boxes_to_original
+
+        sized, changes = self.engine.preprocess_img(pixels)
+        try:
+            crops, found = self.engine.detect_and_crop(sized, changes)
+        except RapidOCRError:  # no text at all
+            return []
+        read = self.engine.recognize_txt(crops)
+        boxes = map_boxes_to_original(found.boxes.astype(np.float32), changes, *pixels.shape[:2])
+        return zip(crops, boxes, read.txts, read.scores, strict=True)
+
+    def _line(self, crop: np.ndarray, box: np.ndarray, text: str, confidence: float) -> Line:
+        line = Line(" ".join(text.replace("_", " ").split()), float(confidence), np.rint(box).astype(int).tolist(),
+                    "rapidocr")
+        if self.tamil is None or not looks_unread(line, crop.shape[1] / crop.shape[0]):
+            return line
+        return self._as_tamil(line, Image.fromarray(np.ascontiguousarray(crop[:, :, ::-1])))
 
     def _as_tamil(self, line: Line, crop: Image.Image) -> Line:
         text, confidence = self.tamil.read(crop)
@@ -109,6 +122,11 @@ def words_on_white(text: str) -> np.ndarray:
     return np.asarray(picture)
 
 
+def looks_unread(line: Line, width_in_heights: float) -> bool:
+    """Doubtful, or far fewer characters than the line's length has room for: what Tamil does to RapidOCR."""
+    return line.confidence < UNSURE or len(line.text.replace(" ", "")) < LEAST_DENSITY * width_in_heights
+
+
 def meme_text(lines: list[Line]) -> str:
     """What the scorer reads: the lines without watermarks, in one line of text."""
     return " ".join(line.text for line in lines if not line.watermark)
@@ -116,10 +134,6 @@ def meme_text(lines: list[Line]) -> str:
 
 def mark_watermark(line: Line) -> Line:
     return Line(line.text, line.confidence, line.box, line.engine, bool(WATERMARK.match(line.text)))
-
-
-def _boxes(found) -> np.ndarray:
-    return found.boxes if found.boxes is not None else np.zeros((0, 4, 2))
 
 
 def _least(line: Line) -> float:

@@ -14,6 +14,7 @@ TESSDATA_FOLDERS = (
 # Tesseract's LSTM reads lines of some 36 pixels; text blown up beyond that gains nothing.
 LINE_HEIGHT = 56
 BORDER = 10
+SURE = 0.9
 
 
 def tamil_folder(tessdata_prefix: Path | None) -> Path | None:
@@ -45,17 +46,18 @@ class TamilReader:
         self._thread = threading.local()
 
     def read(self, crop: Image.Image) -> tuple[str, float]:
-        """(text, confidence 0..1) of one line; the better of the picture as it is and its bright strokes alone."""
+        """(text, confidence 0..1) of one line; the better of its bright strokes alone and the picture as it is."""
         grey = line_on_paper(crop)
-        best = self._read(grey)
-        if best[1] < 0.85:
-            best = max(best, self._read(bright_strokes(grey)), key=lambda reading: reading[1] * tamil_share(reading[0]))
+        best = self._read(bright_strokes(grey))
+        if best[1] < SURE:  # dark letters, or none that Tesseract knows
+            best = max(best, self._read(grey), key=lambda reading: reading[1] * tamil_share(reading[0]))
         return best
 
     def _read(self, grey: Image.Image) -> tuple[str, float]:
         api = self._api()
         api.SetImage(grey)
-        text = " ".join(api.GetUTF8Text().split())
+        # Zero-width non-joiners only steer a font; Tesseract puts one behind every virama.
+        text = " ".join(api.GetUTF8Text().replace("\u200c", "").split())
         return text, max(0, api.MeanTextConf()) / 100
 
     def _api(self):
