@@ -58,19 +58,25 @@ def write_raw(root: Path, count: int) -> int:
     return near
 
 
+def cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def measure(count: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         near = write_raw(Path(scratch, "raw"), count)
-        started = time.monotonic()
+        started, cpu_before = time.monotonic(), cpu_seconds()
         subprocess.run([sys.executable, str(REPOSITORY / "data_preparation" / "clean_dataset.py")], check=True,
                        env={**os.environ, "RAW_ROOT": f"{scratch}/raw", "OUTPUT_DIR": f"{scratch}/dataset"},
                        capture_output=True)
         elapsed = time.monotonic() - started
+        cpu = cpu_seconds() - cpu_before
         report = json.loads(Path(scratch, "dataset", "cleaning_report.json").read_text())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     found = report["rejected"].get("near_duplicate", 0)
-    print(f"{count:,} items: {elapsed:.1f} s, {peak:.2f} GB at most, {found:,} of {near:,} planted near duplicates "
-          f"found ({found / near:.1%}), {report['rejected'].get('duplicate', 0):,} repeats", flush=True)
+    print(f"{count:,} items: {elapsed:.1f} s ({cpu:.1f} s of CPU), {peak:.2f} GB at most, {found:,} of {near:,} planted "
+          f"near duplicates found ({found / near:.1%}), {report['rejected'].get('duplicate', 0):,} repeats", flush=True)
     return elapsed
 
 

@@ -2,12 +2,16 @@
 
 import re
 import unicodedata
+from collections import Counter
+from functools import lru_cache
 
 LANGUAGE_NAMES = {"Chinese": "zh", "Malay": "ms", "Tamil": "ta"}
 # Share of a text's letters that must be of its language's script: a Chinese or Tamil meme may well keep MRT or PSLE.
 SCRIPT_SHARES = {"zh": ("CJK", 0.3), "ta": ("TAMIL", 0.3), "ms": ("LATIN", 0.9), "en": ("LATIN", 0.9)}
 # Bounds of translated length over English length, in characters: Chinese is short, Tamil long.
 LENGTH_RATIOS = {"zh": (0.08, 1.5), "ms": (0.4, 3.0), "ta": (0.4, 4.0)}
+LATIN_LETTER = re.compile("[A-Za-z]")
+NO_LETTERS = re.compile(r"[\W_]+")
 SHORT_TEXT_SLACK = 24  # characters above the ratio that a short text may always take
 
 REFUSALS = re.compile(
@@ -28,21 +32,31 @@ def is_refusal(text: str) -> bool:
     return bool(REFUSALS.search(text.replace("’", "'")))
 
 
+@lru_cache(maxsize=100_000)
+def _script_of(character: str) -> str:
+    """First word of a letter's or vowel sign's Unicode name (LATIN, CJK, TAMIL, ...), empty for all else."""
+    is_letter = unicodedata.category(character)[0] in "LM"
+    return unicodedata.name(character, "UNKNOWN").split(" ")[0] if is_letter else ""
+
+
 def script_share(text: str, script: str) -> float:
-    """Share of the letters whose Unicode name begins with `script`; 1.0 for a text without letters."""
-    letters = [character for character in text if unicodedata.category(character)[0] in "LM"]
-    if not letters:
-        return 1.0
-    return sum(unicodedata.name(letter, "").startswith(script) for letter in letters) / len(letters)
+    """Share of the letters that are of the script; 1.0 for a text without letters."""
+    scripts = Counter(map(_script_of, text))
+    letters = scripts.total() - scripts[""]
+    return scripts[script] / letters if letters else 1.0
 
 
 def has_expected_script(text: str, language: str) -> bool:
     script, least = SCRIPT_SHARES[language]
+    if text.isascii():
+        return script == "LATIN" or not LATIN_LETTER.search(text)
     return script_share(text, script) >= least
 
 
 def letters_only(text: str) -> str:
     """Casefolded letters, vowel signs and digits: what is left when two texts are compared for sameness."""
+    if text.isascii():
+        return NO_LETTERS.sub("", text.casefold())
     return "".join(character for character in text.casefold() if unicodedata.category(character)[0] in "LMN")
 
 
