@@ -15,6 +15,7 @@ TESSDATA_FOLDERS = (
 LINE_HEIGHT = 56
 BORDER = 10
 SURE = 0.9
+BRIGHT = 200
 
 
 def tamil_folder(tessdata_prefix: Path | None) -> Path | None:
@@ -79,6 +80,13 @@ def line_on_paper(crop: Image.Image) -> Image.Image:
 
 
 def bright_strokes(grey: Image.Image) -> Image.Image:
-    """Black text on white from the usual meme style: white letters with a dark outline."""
-    pixels = np.asarray(grey)
-    return Image.fromarray(np.where(pixels > 200, 0, 255).astype(np.uint8))
+    """Black text on white from the usual meme style: white letters with a dark outline, on white paper too."""
+    import cv2
+
+    bright = (np.asarray(grey) > BRIGHT).astype(np.uint8)
+    edge = np.zeros(bright.shape, dtype=bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    if bright[edge].mean() > 0.5:  # the paper is as bright as the letters: what hangs together with the edge is paper
+        _, part = cv2.connectedComponents(bright, connectivity=4)
+        bright[np.isin(part, np.unique(part[edge & (bright == 1)]))] = 0
+    return Image.fromarray(np.where(bright == 1, 0, 255).astype(np.uint8))
