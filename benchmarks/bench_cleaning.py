@@ -75,8 +75,9 @@ def measure(count: int) -> float:
         report = json.loads(Path(scratch, "dataset", "cleaning_report.json").read_text())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     found = report["rejected"].get("near_duplicate", 0)
-    print(f"{count:,} items: {elapsed:.1f} s ({cpu:.1f} s of CPU), {peak:.2f} GB at most, {found:,} of {near:,} planted "
-          f"near duplicates found ({found / near:.1%}), {report['rejected'].get('duplicate', 0):,} repeats", flush=True)
+    print(f"{count:,} items: {elapsed:.1f} s ({cpu:.1f} s of CPU), {peak:.2f} GB at most, {found:,} of {near:,} "
+          f"planted near duplicates found ({found / near:.1%}), {report['rejected'].get('duplicate', 0):,} repeats",
+          flush=True)
     return elapsed
 
 
