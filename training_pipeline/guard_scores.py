@@ -55,3 +55,16 @@ def label_logits(model, prompt: GuardPrompt, suffixes: list[list[int]]) -> torch
 def mean_probabilities(scores: list[np.ndarray]) -> np.ndarray:
     """Shape [memes]: the mean over each meme's views."""
     return np.array([views.mean() for views in scores])
+
+
+def load_scorer(model_dir):
+    """A guard model for scoring, 16-bit or GPTQ: float32 on the CPU, the device's 16-bit type on a GPU."""
+    from transformers import AutoModelForCausalLM
+
+    on_gpu = torch.cuda.is_available()
+    dtype = torch.float32
+    if on_gpu:
+        dtype = torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    return AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=dtype, use_safetensors=True, attn_implementation="sdpa",
+        device_map={"": 0 if on_gpu else "cpu"})

@@ -1,13 +1,16 @@
 """A Mistral-architecture chat model, trained from scratch in about a minute on two CPU cores.
 
 It stands in for the 7B chat model of a real run: same classes, same files, own byte-level BPE tokenizer, special
-tokens and chat template. It learns to continue memes and to answer simple questions about them, never their labels.
+tokens and chat template. Real chat models bring reading skill along; this one gets its bit from lessons about memes,
+asked in the policy's own frame: which word is missing, which language is it, what does the picture show. None tells a
+label, so what the guard model knows of harm it has from fine-tuning alone.
 """
 
 import random
 from pathlib import Path
 
 import torch
+from packed_rows import pack_row
 
 BOS, EOS, TURN, END = "<s>", "</s>", "<|turn|>", "<|end|>"
 CHAT_TEMPLATE = (
@@ -15,11 +18,17 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
 LANGUAGE_NAMES = {"en": "English", "zh": "Chinese", "ms": "Malay", "ta": "Tamil"}
-VOCABULARY_SIZE = 6144
+QUESTIONS = {
+    "missing": "Answer with the word that is missing at ___.",
+    "language": "Answer with the language of the meme.",
+    "picture": "Answer with what the picture shows.",
+}
+# Filling gaps teaches the most and is asked most often.
+QUESTION_WEIGHTS = {"missing": 6, "language": 1, "picture": 1}
+VOCABULARY_SIZE = 4096
 HIDDEN_SIZE = 256  # a multiple of GPTQ's group of 128, as every real model's is
-SEQUENCE_LENGTH = 128
-BATCH_SEQUENCES = 16
-PEAK_LEARNING_RATE = 3e-3
+MEMES_A_STEP = 20
+PEAK_LEARNING_RATE = 2e-3
 
 
 def train_llm(memes: list[dict], policy: str, output_dir: Path, steps: int, seed: int) -> dict:
@@ -28,14 +37,12 @@ def train_llm(memes: list[dict], policy: str, output_dir: Path, steps: int, seed
 
     set_seed(seed)
     tokenizer = train_tokenizer([meme["text"] for meme in memes] + [meme["caption"] for meme in memes], policy)
-    chats = chat_examples(tokenizer, memes, policy, random.Random(seed))
-    tokens = torch.tensor([token for chat in chats for token in tokenizer(chat, add_special_tokens=False)["input_ids"]])
     model = new_model(tokenizer)
-    loss = fit(model, tokens, steps)
+    loss, answer_loss = fit(model, tokenizer, memes, policy, steps, random.Random(seed))
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"parameters": parameters, "corpus_tokens": len(tokens), "steps": steps, "final_loss": round(loss, 3)}
+    return {"parameters": parameters, "steps": steps, "text_loss": round(loss, 3), "answer_loss": round(answer_loss, 3)}
 
 
 def train_tokenizer(texts: list[str], policy: str):
@@ -51,38 +58,13 @@ def train_tokenizer(texts: list[str], policy: str):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     label_words = ["\nunsafe\n", "\nsafe\n"] * 100
-    bpe.train_from_iterator(texts + [policy] * 20 + label_words, trainer)
+    bpe.train_from_iterator(texts + [policy, *QUESTIONS.values()] * 20 + label_words, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=EOS, additional_special_tokens=[TURN, END],
-        model_max_length=2048, clean_up_tokenization_spaces=False,
+        model_max_length=4096, clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-def chat_examples(tokenizer, memes: list[dict], policy: str, shuffle: random.Random) -> list[str]:
-    """Conversations about the memes, none of which tells a label.
-
-    Besides writing memes and naming their language and picture, the model answers whether a given word occurs in
-    one: an answer that it can only give by looking back over the whole text, as the guard's question asks it to.
-    """
-    words = sorted({word for meme in memes for word in meme["text"].split()})
-    chats = []
-    for meme in memes:
-        text, caption = meme["text"], meme["caption"]
-        both = f"<meme>\nImage: {caption}, Caption: {text} </meme>"
-        asked = shuffle.choice(text.split() if shuffle.random() < 0.5 else words)
-        chats += [
-            (f"Write a meme in {LANGUAGE_NAMES[meme['language']]}.", text),
-            (f"Which language is this?\n<meme>\n{text} </meme>", LANGUAGE_NAMES[meme["language"]]),
-            (f"What does the picture show?\n{both}", caption),
-            (f"Does the text contain \"{asked}\"?\n{both}", "yes" if asked in text.split() else "no"),
-        ]
-    chats += [(policy.replace("{meme}", meme["text"]), shuffle.choice(["safe", "unsafe"])) for meme in memes[:40]]
-    shuffle.shuffle(chats)
-    return [tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], tokenize=False
-    ) for question, answer in chats]
 
 
 def new_model(tokenizer):
@@ -90,26 +72,82 @@ def new_model(tokenizer):
 
     return MistralForCausalLM(MistralConfig(
         vocab_size=len(tokenizer), hidden_size=HIDDEN_SIZE, intermediate_size=2 * HIDDEN_SIZE, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, sliding_window=None,
-        tie_word_embeddings=True, rope_theta=10000.0, bos_token_id=tokenizer.bos_token_id,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=4096, sliding_window=None,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     ))
 
 
-def fit(model, tokens: torch.Tensor, steps: int) -> float:
-    """Next-token training on random windows of the token stream; returns the mean loss of the last ten steps."""
+def fit(model, tokenizer, memes: list[dict], policy: str, steps: int, shuffle: random.Random) -> tuple[float, float]:
+    """Train on packed rows of lessons; returns the last steps' mean loss on the memes' text and on the answers."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.1)
     losses = []
     model.train()
     for _ in range(steps):
-        starts = torch.randint(len(tokens) - SEQUENCE_LENGTH, (BATCH_SEQUENCES, 1))
-        batch = tokens[starts + torch.arange(SEQUENCE_LENGTH)]
-        loss = model(input_ids=batch, labels=batch).loss
-        loss.backward()
+        question = shuffle.choices(list(QUESTION_WEIGHTS), list(QUESTION_WEIGHTS.values()))[0]
+        text_loss, answer_loss = lesson_losses(model, tokenizer, shuffle.sample(memes, min(MEMES_A_STEP, len(memes))),
+                                               policy, question, shuffle)
+        (text_loss + answer_loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-    return sum(losses[-10:]) / len(losses[-10:])
+        losses.append((text_loss.item(), answer_loss.item()))
+    last = torch.tensor(losses[-30:]).mean(0)
+    return float(last[0]), float(last[1])
+
+
+def lesson_losses(model, tokenizer, memes: list[dict], policy: str, question: str, shuffle: random.Random):
+    """Mean next-token loss on the memes' own tokens and, apart from it, on the answers' tokens."""
+    prefix_ids, turn_ids = framed_question(tokenizer, policy, question)
+    suffixes, answer_lengths = [], []
+    for meme in memes:
+        content, answer = lesson(meme, question, shuffle)
+        content_ids = tokenizer(content, add_special_tokens=False)["input_ids"]
+        answer_ids = tokenizer(answer + END, add_special_tokens=False)["input_ids"]
+        suffixes.append(content_ids + turn_ids + answer_ids)
+        answer_lengths.append(len(answer_ids))
+    row = pack_row(prefix_ids, suffixes)
+    inputs = row.model_inputs("cpu") | {"logits_to_keep": 0}
+    logits = model(**inputs, use_cache=False).logits[0]
+    losses = torch.nn.functional.cross_entropy(logits[:-1], row.input_ids[0, 1:], reduction="none")
+    # The loss at position i is that of token i + 1; a suffix's first token follows another suffix, not the prefix.
+    is_answer, is_text = torch.zeros(len(losses), dtype=bool), torch.zeros(len(losses), dtype=bool)
+    start = len(prefix_ids)
+    for suffix, answer_length in zip(suffixes, answer_lengths, strict=True):
+        end = start + len(suffix)
+        is_text[start:end - 1 - answer_length] = True
+        is_answer[end - 1 - answer_length:end - 1] = True
+        start = end
+    return losses[is_text].mean(), losses[is_answer].mean()
+
+
+def framed_question(tokenizer, policy: str, question: str) -> tuple[list[int], list[int]]:
+    """Tokens before and behind the meme: the policy's frame with its last sentence asking something else."""
+    frame = policy.replace("Answer with one word, unsafe or safe.", QUESTIONS[question])
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": frame}], tokenize=False, add_generation_prompt=True)
+    before, behind = rendered.split("{meme}")
+    return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, behind))
+
+
+def lesson(meme: dict, question: str, shuffle: random.Random) -> tuple[str, str]:
+    """(content between the marks, answer) of one question about one meme, in one of the guard's two views."""
+    text, caption = meme["text"], meme["caption"]
+    answer = {"language": LANGUAGE_NAMES[meme["language"]], "picture": caption}.get(question)
+    if question == "missing":
+        text, answer = with_gap(text, meme["language"], shuffle)
+    if question == "picture" or shuffle.random() < 0.5:
+        return f"Image: {caption}, Caption: {text}", answer
+    return text, answer
+
+
+def with_gap(text: str, language: str, shuffle: random.Random) -> tuple[str, str]:
+    """The text without one of its words (two characters in Chinese, which is written without spaces), and the word."""
+    if language == "zh" and len(text) > 4:
+        start = shuffle.randrange(len(text) - 1)
+        return f"{text[:start]}___{text[start + 2:]}", text[start:start + 2]
+    words = text.split()
+    gap = shuffle.randrange(len(words))
+    return " ".join(words[:gap] + ["___"] + words[gap + 1:]), words[gap]

@@ -1,0 +1,45 @@
+# Every target works on a fresh machine with Python 3.11, pip and make. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install install-test tesseract demo test lint clean
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ ##/' | awk -F ' ## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed tesseract    ## virtual environment with the pinned stack, Tesseract's Tamil
+
+install-test: $(VENV)/.installed-test tesseract
+
+demo: install    ## the whole road with tiny models, no GPU, no key, no network: at most 8 minutes on 2 cores
+	@$(BIN)/python demo.py
+
+test: install-test    ## all tests
+	@$(BIN)/python -m pytest -n 2 -q
+
+lint: $(VENV)/.installed-test    ## ruff
+	@$(BIN)/ruff check .
+
+clean:           ## remove artifacts, keep the virtual environment
+	rm -rf artifacts
+
+# torch goes first: what the others build or resolve, they do against it.
+$(VENV)/.installed: requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q "$$(sed -nE 's/^(torch==[^ ]+).*/\1/p' requirements.txt)"
+	$(BIN)/pip install -q -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/pip install -q -r requirements-dev.txt
+	@touch $@
+
+# Tamil is read by Tesseract's language data, which come from Debian; all else works without.
+tesseract:
+	@if ls /usr/share/tesseract-ocr/*/tessdata/tam.traineddata >/dev/null 2>&1; then true; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  (apt-get update -qq && apt-get install -y -qq --no-install-recommends tesseract-ocr tesseract-ocr-tam) >/dev/null 2>&1 \
+	  || echo "Tesseract's Tamil could not be installed: Tamil text in pictures will not be read"; \
+	else echo "tesseract-ocr-tam is not installed (needs root and apt): Tamil text in pictures will not be read"; fi
