@@ -1,6 +1,9 @@
 """translate_data_api.py as a user runs it, through the real Google client against the stand-in server."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from stand_in_server import Fault, StandIn, translated
@@ -127,3 +130,16 @@ def test_languages_are_codes(run_script, tmp_path):
     for value, told in (("Chinese", b"ms, ta, zh"), ("en_US:en", b"GNU gettext")):
         refused = run_script(SCRIPT, {"API_KEY": KEY, "LANGUAGE": value, "DIR_NAME": source})
         assert refused.returncode == 2 and told in refused.stderr and KEY.encode() not in refused.stderr
+
+
+def test_interrupt_finishes_the_request_under_way_then_stops(repo, tmp_path):
+    source = write_source(tmp_path / "model_general_ok", files=60)
+    with StandIn(latency_s=0.5) as server:
+        settings = {name: str(value) for name, value in asked_of(server, source).items()}
+        process = subprocess.Popen([sys.executable, str(repo / SCRIPT)], env=settings, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        assert server.wait_for(1)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"wrote 25 files" in output, errors
+    assert len(server.requests) == 1 and len(list((tmp_path / "zh_model_general_ok").glob("*.json"))) == 25
