@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from tqdm import tqdm
+
 from adaptive_pace import Stop, Stopped
 from together_chat import StopRun
-from tqdm import tqdm
 
 FAIR_WINDOW = 20
 PLAIN_LINE_EVERY_S = 10.0

@@ -8,6 +8,7 @@ import json
 import re
 
 import json_repair
+
 from text_checks import is_refusal
 
 ITEMS_FORMAT = {

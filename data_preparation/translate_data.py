@@ -32,9 +32,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings
-from translation_sources import full_language_names, raw_folders
 
 from script_settings import ENVIRONMENT, read_settings
+from translation_sources import full_language_names, raw_folders
 
 HERE = Path(__file__).resolve().parent
 PHRASEBOOK = "offline/phrasebook"

@@ -19,9 +19,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, SecretStr
 from pydantic_settings import BaseSettings
-from translation_sources import TranslationJob, language_codes, raw_folders
 
 from script_settings import ENVIRONMENT, read_settings
+from translation_sources import TranslationJob, language_codes, raw_folders
 
 
 class Settings(BaseSettings):

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+
 from adaptive_pace import KEPT_AFTER_REFUSAL, Pace, Stop, Stopped, backoff_seconds
 from together_chat import plain_base_url, retry_after_seconds
 

@@ -4,9 +4,9 @@ import json
 from collections import Counter
 
 import pytest
-from meme_rows import normalise, split_of
-
 from datasets import ClassLabel, load_from_disk
+
+from meme_rows import normalise, split_of
 
 SCRIPT = "data_preparation/clean_dataset.py"
 FILES = {"README.md", "cleaning_report.json", "composition.png", "dataset_dict.json", "rejected.jsonl"} | {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from generate_data import PROMPT_KEYS
 from stand_in_server import Fault, StandIn
 

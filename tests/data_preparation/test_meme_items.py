@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from meme_items import classify, parse_items, parse_translations
 
 CAT, DOG = {"image": "a cat", "text": "hello"}, {"image": "a dog", "text": "bye"}

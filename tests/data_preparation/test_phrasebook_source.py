@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from generate_data import PROMPT_KEYS
 from phrasebook_source import (
     LANGUAGES,

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from stand_in_server import Fault, StandIn, translated
 
 SCRIPT = "data_preparation/translate_data.py"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from stand_in_server import Fault, StandIn, translated
 
 SCRIPT = "data_preparation/translate_data_api.py"
