@@ -90,8 +90,9 @@ def shipped_rapidocr(threads: int):
 
 
 def plain_tesseract(threads: int):
-    from tamil_ocr import tamil_folder
     from tesserocr import PyTessBaseAPI, get_languages
+
+    from tamil_ocr import tamil_folder
 
     folder = tamil_folder(None)
     known = [language for language in ("eng", "msa", "chi_sim", "tam") if language in get_languages(str(folder))[1]]

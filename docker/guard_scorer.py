@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import torch
+
 from scoring_prompt import ScoringPrompt, UnusableModel, build_prompt, read_scoring
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
 from tamil_ocr import TamilReader, tamil_folder, tamil_letters, tamil_share
 
 # Text is looked for at this many pixels on the longer side; a small picture is at most doubled.

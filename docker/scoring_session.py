@@ -1,6 +1,7 @@
 """One run of predict.py: models loaded side by side, lines taken in, results and evidence written in order."""
 
 import json
+import logging
 import signal
 import sys
 import time
@@ -59,6 +60,7 @@ class ScoringSession:
     def _load_models(self):
         """Captioner, then chat model, in this thread: transformers' lazy imports must not race one another."""
         settings = self.settings
+        quiet_libraries()
         from captions import load_captioner
         from guard_scorer import load_scorer
         from precision import pick_device, pick_dtypes
@@ -106,6 +108,16 @@ def load_reader(settings) -> MemeReader:
         print("predict.py: no tam.traineddata found, Tamil is off (apt install tesseract-ocr-tam, or set "
               "TESSDATA_PREFIX)", file=sys.stderr, flush=True)
     return reader
+
+
+def quiet_libraries() -> None:
+    """No progress bars and start-up warnings of the libraries on stderr; their errors still come through."""
+    for name in ("transformers", "torchao", "torch.utils._pytree", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 class Evidence:

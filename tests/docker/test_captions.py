@@ -1,8 +1,9 @@
 """Batched greedy captions equal those of the library's `generate`, one picture at a time."""
 
 import pytest
-from captions import load_captioner
 from PIL import Image
+
+from captions import load_captioner
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from guard_scorer import GuardScorer, attention_window, cut_to_budget, load_scorer
 from scoring_prompt import UnusableModel, build_prompt, view_suffixes
 

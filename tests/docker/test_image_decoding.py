@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from image_decoding import MAX_SIDE, UnreadableImage, decode_image
 from PIL import Image
+
+from image_decoding import MAX_SIDE, UnreadableImage, decode_image
 
 
 def saved(picture: Image.Image, path, **options):

@@ -4,9 +4,10 @@ import csv
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw, ImageFont
+
 from image_decoding import decode_image
 from ocr import Line, MemeReader, looks_unread, mark_watermark, meme_text
-from PIL import Image, ImageDraw, ImageFont
 from tamil_ocr import tamil_folder, tamil_share
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "ospc_samples"

@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from result_stream import MAX_LINE_BYTES, line_to_path, read_lines, result_line
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from scoring_prompt import UnusableModel, build_prompt, content_ids, read_scoring, view_suffixes
 
 ATTACKS = [
