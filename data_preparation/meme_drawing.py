@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from meme_text import Block, font, lay_out, write
 from PIL import Image, ImageDraw
+
+from meme_text import Block, font, lay_out, write
 
 EMOJI_PIXELS = 109  # the one bitmap size that Noto Color Emoji holds
 

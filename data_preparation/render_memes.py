@@ -26,12 +26,12 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
-from meme_drawing import OBJECTS, SIZES, draw_meme, named_object
-from meme_text import MissingFonts, require_fonts
 from PIL import Image
 from pydantic import DirectoryPath, Field, PositiveInt
 from pydantic_settings import BaseSettings
 
+from meme_drawing import OBJECTS, SIZES, draw_meme, named_object
+from meme_text import MissingFonts, require_fonts
 from script_settings import ENVIRONMENT, read_settings
 
 TRAIN_PIXELS = 128  # square: a BLIP processor squeezes any picture into a square, so these are squeezed alike

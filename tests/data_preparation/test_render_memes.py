@@ -5,13 +5,13 @@ import hashlib
 import random
 from collections import Counter
 
-import meme_text
 import pytest
-from meme_drawing import OBJECTS, SCENES, draw_meme, named_object
-from PIL import Image, ImageStat
-from render_memes import choose_held_out
-
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
+from PIL import Image, ImageStat
+
+import meme_text
+from meme_drawing import OBJECTS, SCENES, draw_meme, named_object
+from render_memes import choose_held_out
 
 LANGUAGES = ["en", "ms", "ta", "zh"]
 TEXTS = {"en": "Number {n}: my bus is late, again and again", "zh": "第{n}个：我的巴士又迟到了，一次又一次",

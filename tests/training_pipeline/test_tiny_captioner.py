@@ -5,8 +5,9 @@ import csv
 import pytest
 import torch
 from PIL import Image
-from tiny_captioner import augmented, caption_ids, main_object_accuracy, names_first, new_processor, train_captioner
 from transformers import AutoProcessor, BlipForConditionalGeneration
+
+from tiny_captioner import augmented, caption_ids, main_object_accuracy, names_first, new_processor, train_captioner
 
 
 @pytest.fixture(scope="module")
