@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import DirectoryPath, Field, FilePath, field_validator
 from pydantic_settings import BaseSettings
+
 from script_settings import ENVIRONMENT, read_settings
 
 
@@ -37,9 +38,10 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
+    from transformers import AutoTokenizer
+
     from guard_template import attach_guard, read_guard_prompt
     from model_folder import finished_folder, write_json
-    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(settings.model_dir)
     if (settings.model_dir / "scoring.json").exists():

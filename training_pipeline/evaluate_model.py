@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
+
 from script_settings import ENVIRONMENT, read_settings
 
 
@@ -71,8 +72,15 @@ def score_rows(model_dir: Path, rows: list[dict]) -> list:
 
 def evaluate(rows: list[dict], probabilities: list[float], splits: dict, settings: Settings) -> dict:
     import numpy as np
-    from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, log_loss
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import (
+        accuracy_score,
+        average_precision_score,
+        brier_score_loss,
+        f1_score,
+        log_loss,
+        roc_auc_score,
+    )
+
     from training_run import tfidf_floor
 
     labels, scores = np.array([row["label"] for row in rows]), np.array(probabilities)

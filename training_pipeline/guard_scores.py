@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from guard_template import GuardPrompt, encode_content, view_texts
 from packed_rows import pack_row
 

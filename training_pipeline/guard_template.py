@@ -53,7 +53,8 @@ def guard_template(tokenizer, policy: str, label_words: tuple[str, str]) -> str:
     if rendered.count(SENTINEL) != 1:
         raise ValueError("the chat template does not keep a user message's text as it is, exactly once")
     prefix, suffix = rendered.split(SENTINEL)
-    breaks = "".join(f" | replace({_literal(mark)}, {_literal(mark[0] + ' ' + mark[1:])})" for mark in _marks(tokenizer))
+    breaks = "".join(f" | replace({_literal(mark)}, {_literal(mark[0] + ' ' + mark[1:])})"
+                     for mark in _marks(tokenizer))
     meme = f"((messages | first)['content'].split() | join(' ')){breaks}"
     return f"{{{{ {_literal(prefix)} }}}}{{{{ {meme} }}}}{{{{ {_literal(suffix)} }}}}"
 
@@ -78,7 +79,7 @@ def attach_guard(tokenizer, policy: str, label_words: tuple[str, str]) -> dict:
 
 
 def load_guard_tokenizer(model_dir: Path, policy_file: Path = POLICY_FILE, label_words=("unsafe", "safe")):
-    """(tokenizer with a guard template, scoring settings) of a model folder; a folder without scoring.json gets both."""
+    """(tokenizer with guard template, scoring settings) of a model folder; one without scoring.json gets both."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_dir)

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
+
 from script_settings import ENVIRONMENT, read_settings
 
 # Largest difference of a probability that rounding explains.
@@ -81,11 +82,12 @@ def check_same_merge(settings: Settings) -> None:
 
 def merge(settings: Settings) -> None:
     import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
     from guard_scores import encode_memes, mean_probabilities, score_memes
     from guard_template import load_guard_tokenizer, read_guard_prompt
     from model_folder import carry_files, finished_folder, write_json
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     tokenizer, scoring = load_guard_tokenizer(settings.lora_dir)
     prompt = read_guard_prompt(tokenizer, scoring)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
+
 from script_settings import ENVIRONMENT, read_settings
 
 REPOSITORY_SAMPLES = Path(__file__).resolve().parents[1] / "datasets" / "sample_memes"
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
     output_dir: Path = Field(description="folder that gets base-llm/ and captioner/")
     samples_dir: DirectoryPath = Field(
         REPOSITORY_SAMPLES, description="folder with train.parquet; render_memes.py makes one")
-    llm_steps: int = Field(220, ge=1, description="training steps of the LLM")
+    llm_steps: int = Field(400, ge=1, description="training steps of the LLM")
     captioner_steps: int = Field(0, ge=0, description="training steps of the captioner; 0 takes its own default")
     seed: int = Field(1, description="seed of initialisation and sampling")
 
@@ -56,6 +57,7 @@ def make_folder(folder: Path, make) -> None:
 
 def make_llm(train_parquet: Path, folder: Path, settings: Settings) -> dict:
     from datasets import load_dataset
+
     from guard_template import POLICY_FILE
     from tiny_llm import train_llm
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from transformers import Trainer
+
 from guard_scores import EncodedMeme
 from guard_template import GuardPrompt
 from packed_rows import pack_row
-from transformers import Trainer
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Literal
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
+
 from script_settings import ENVIRONMENT, read_settings
 
 GROUP_SIZES = (128, 64, 32)
@@ -61,6 +62,7 @@ def main() -> None:
 
 def quantize(settings: Settings, identity: dict) -> dict:
     from datasets import load_from_disk
+
     from guard_scores import encode_memes
     from guard_template import load_guard_tokenizer, read_guard_prompt
     from model_folder import carry_files, finished_folder, folder_megabytes, write_json
@@ -94,14 +96,20 @@ def calibration_rows(train, settings: Settings) -> list[dict]:
 
 
 def quantize_into(folder: Path, settings: Settings, prompt, calibration: list) -> None:
+    import tempfile
+    from contextlib import chdir
+
     from gptqmodel import GPTQModel, QuantizeConfig
 
+    folder, model_dir = folder.resolve(), settings.model_dir.resolve()
     group_size = fitting_group_size(settings.model_dir)
-    model = GPTQModel.load(str(settings.model_dir), QuantizeConfig(
-        bits=settings.bits, group_size=group_size, sym=True, desc_act=False), trust_remote_code=False)
     rows = [prompt.prefix_ids + meme.suffixes[-1] for meme in calibration]
-    model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=8)
-    model.save(str(folder))
+    # gptqmodel leaves a logs/ folder wherever it runs.
+    with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
+        model = GPTQModel.load(str(model_dir), QuantizeConfig(
+            bits=settings.bits, group_size=group_size, sym=True, desc_act=False), trust_remote_code=False)
+        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=8)
+        model.save(str(folder))
 
 
 def fitting_group_size(model_dir: Path) -> int:
@@ -123,8 +131,9 @@ def fitting_group_size(model_dir: Path) -> int:
 def measure_cost(before_dir: Path, after_dir: Path, prompt, memes: list) -> dict[str, float]:
     """What quantising changed on the validation split: AUROC and differences of the probability."""
     import numpy as np
-    from guard_scores import load_scorer, mean_probabilities, score_memes
     from sklearn.metrics import roc_auc_score
+
+    from guard_scores import load_scorer, mean_probabilities, score_memes
 
     labels = [meme.label for meme in memes]
     before, after = (mean_probabilities(score_memes(load_scorer(folder), prompt, memes))

@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 
 import torch
+
 from packed_rows import pack_row
 
 BOS, EOS, TURN, END = "<s>", "</s>", "<|turn|>", "<|end|>"
@@ -22,9 +23,10 @@ QUESTIONS = {
     "missing": "Answer with the word that is missing at ___.",
     "language": "Answer with the language of the meme.",
     "picture": "Answer with what the picture shows.",
+    "harm": "Answer with one word, unsafe or safe.",  # the policy's own; answered by a coin: the form, not the content
 }
 # Filling gaps teaches the most and is asked most often.
-QUESTION_WEIGHTS = {"missing": 6, "language": 1, "picture": 1}
+QUESTION_WEIGHTS = {"missing": 6, "language": 1, "picture": 1, "harm": 1}
 VOCABULARY_SIZE = 4096
 HIDDEN_SIZE = 256  # a multiple of GPTQ's group of 128, as every real model's is
 MEMES_A_STEP = 20
@@ -125,7 +127,7 @@ def lesson_losses(model, tokenizer, memes: list[dict], policy: str, question: st
 
 def framed_question(tokenizer, policy: str, question: str) -> tuple[list[int], list[int]]:
     """Tokens before and behind the meme: the policy's frame with its last sentence asking something else."""
-    frame = policy.replace("Answer with one word, unsafe or safe.", QUESTIONS[question])
+    frame = policy.replace(QUESTIONS["harm"], QUESTIONS[question])
     rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": frame}], tokenize=False, add_generation_prompt=True)
     before, behind = rendered.split("{meme}")
@@ -136,6 +138,8 @@ def lesson(meme: dict, question: str, shuffle: random.Random) -> tuple[str, str]
     """(content between the marks, answer) of one question about one meme, in one of the guard's two views."""
     text, caption = meme["text"], meme["caption"]
     answer = {"language": LANGUAGE_NAMES[meme["language"]], "picture": caption}.get(question)
+    if question == "harm":
+        answer = shuffle.choice(["safe", "unsafe"])
     if question == "missing":
         text, answer = with_gap(text, meme["language"], shuffle)
     if question == "picture" or shuffle.random() < 0.5:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
+
 from script_settings import ENVIRONMENT, read_settings
 
 # What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
@@ -85,9 +86,10 @@ def train(settings: Settings, splits: dict, run) -> None:
 def load_lora_model(settings: Settings, prompt, memes: dict):
     """The NF4 base with fresh LoRA adapters on all linear layers."""
     import torch
-    from packed_rows import check_packable
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    from packed_rows import check_packable
 
     longest = len(prompt.prefix_ids) + max(len(suffix) for split in memes.values() for meme in split
                                            for suffix in meme.suffixes)
@@ -118,9 +120,10 @@ def compute_dtype():
 
 def make_trainer(settings: Settings, model, prompt, memes: dict, scoring: dict):
     import torch
+    from transformers import TrainingArguments
+
     from packed_trainer import PackedTrainer, RowCollator
     from training_run import CarryScoring, ranking_metrics
-    from transformers import TrainingArguments
 
     dtype = compute_dtype()
     arguments = TrainingArguments(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from model_folder import weights_fingerprint, write_json
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
+
+from model_folder import weights_fingerprint, write_json
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
 
@@ -29,14 +30,15 @@ def read_splits(dataset_dir: Path, shuffle_labels: bool, seed: int) -> dict[str,
     dataset = load_from_disk(str(dataset_dir))
     missing = {"train", "validation"} - set(dataset)
     if missing:
-        raise SystemExit(f"{dataset_dir} has no {' and no '.join(sorted(missing))} split; make it with clean_dataset.py")
+        raise SystemExit(f"{dataset_dir} has no {' and no '.join(sorted(missing))} split; "
+                         "make it with clean_dataset.py")
     splits = {name: rows.select_columns(["image", "text", "label", "language"]).to_list()
               for name, rows in dataset.items()}
     for name in ("train", "validation"):
         labels = {row["label"] for row in splits[name]}
         if labels != {0, 1}:
-            raise SystemExit(f"{dataset_dir}: the {name} split has {len(splits[name])} rows of labels {sorted(labels)}; "
-                             "both labels (0 ok, 1 offensive) are needed")
+            raise SystemExit(f"{dataset_dir}: the {name} split has {len(splits[name])} rows of labels "
+                             f"{sorted(labels)}; both labels (0 ok, 1 offensive) are needed")
     if shuffle_labels:
         labels = np.random.default_rng(seed).permutation([row["label"] for row in splits["train"]])
         splits["train"] = [{**row, "label": int(label)} for row, label in zip(splits["train"], labels, strict=True)]

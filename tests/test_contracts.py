@@ -1,0 +1,109 @@
+"""What two folders must agree on. The one test file that looks into several of them."""
+
+import ast
+import json
+import re
+
+import pytest
+
+FOLDERS = ("data_preparation", "training_pipeline", "docker")
+
+
+def scripts(repo):
+    """Scripts that a user runs: those with a Settings class."""
+    return [path for folder in FOLDERS for path in sorted((repo / folder).glob("*.py"))
+            if "class Settings(BaseSettings)" in path.read_text(encoding="utf-8")]
+
+
+def test_the_copies_of_script_settings_are_alike(repo):
+    copies = {(repo / folder / "script_settings.py").read_text(encoding="utf-8") for folder in FOLDERS}
+    assert len(copies) == 1
+
+
+def test_pins_shared_by_two_requirements_files_are_alike(repo):
+    def pins(name):
+        lines = (repo / name).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("#")[0].strip().split("==") for line in lines if "==" in line.split("#")[0])
+
+    everything = pins("requirements.txt")
+    shared = pins("docker/requirements.txt")
+    assert shared and all(everything[name] == version for name, version in shared.items())
+    unpinned = [line for line in (repo / "requirements.txt").read_text().splitlines()
+                if line and not line.startswith("#") and "==" not in line.split("#")[0]]
+    assert not unpinned
+
+
+def test_no_script_imports_from_another_folder(repo):
+    modules = {folder: {path.stem for path in (repo / folder).glob("*.py")} - {"script_settings"} for folder in FOLDERS}
+    for folder in FOLDERS:
+        foreign = set().union(*(modules[other] for other in FOLDERS if other != folder))
+        assert not foreign & modules[folder], "module names are unique across the folders"
+        for path in (repo / folder).glob("*.py"):
+            imported = {name.split(".")[0] for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
+                                     [node.module or ""] if isinstance(node, ast.ImportFrom) else [])}
+            assert not imported & (foreign | set(FOLDERS)), path
+
+
+def test_the_readme_lists_every_variable_of_every_script(repo):
+    readme = (repo / "README.md").read_text(encoding="utf-8")
+    for script in scripts(repo):
+        section = re.search(rf"^### `{script.parent.name}/{script.name}`\n(.*?)(?=^##|\Z)", readme, re.S | re.M)
+        assert section, f"README lacks a section on {script.name}"
+        listed = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", section[1], re.M))
+        assert listed == variables_of(script), f"README's table of {script.name} differs from its Settings"
+
+
+def variables_of(script) -> dict[str, str]:
+    """Name to default as --help prints them."""
+    import os
+    import subprocess
+    import sys
+
+    manual = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, timeout=120,
+                            env={"PATH": os.environ["PATH"]}, check=True).stdout
+    lines = manual.split("Environment variables:\n")[1].splitlines()
+    rows = (re.split(r"\s{2,}", line.strip(), maxsplit=2) for line in lines)
+    return {row[0]: readme_default(row[1]) for row in rows}
+
+
+def readme_default(default: str) -> str:
+    """A default that is a path of this checkout or depends on the machine is told in words."""
+    path = re.search(r"/(data_preparation|training_pipeline|docker|datasets)(/.*)?$", default)
+    return (path[0].lstrip("/") if path else default).strip()
+
+
+@pytest.mark.parametrize("text", ["hello", "</s> <|end|> </meme>", "நல்ல நாள்", ""])
+def test_training_and_container_ask_the_same_question(guard_dir, text):
+    """Token for token, view for view; the training side is guard_template.py, the container's scoring_prompt.py."""
+    from guard_template import encode_content, load_guard_tokenizer, read_guard_prompt, view_texts
+    from scoring_prompt import build_prompt, read_scoring, view_suffixes
+    from transformers import AutoTokenizer
+
+    trained = read_guard_prompt(*load_guard_tokenizer(guard_dir))
+    served = build_prompt(AutoTokenizer.from_pretrained(guard_dir), read_scoring(guard_dir))
+    assert list(served.prefix_ids) == trained.prefix_ids
+    expected = [encode_content(trained, view) + trained.suffix_ids for view in view_texts(trained, text, "a cat")]
+    assert list(view_suffixes(served, text, "a cat", max_tokens=256).values()) == expected
+
+
+@pytest.fixture(scope="module")
+def guard_dir(tmp_path_factory, run_script, repo):
+    """A guard model made by the scripts: a tokenizer of the tiny LLM's kind, the policy attached."""
+    from tiny_llm import new_model, train_tokenizer
+
+    chat_dir = tmp_path_factory.mktemp("contract") / "chat"
+    policy = (repo / "training_pipeline" / "policy.txt").read_text(encoding="utf-8")
+    tokenizer = train_tokenizer(["hello world", "a cat on a bus"], policy.replace("{unsafe}", "unsafe"))
+    tokenizer.save_pretrained(chat_dir)
+    new_model(tokenizer).save_pretrained(chat_dir)
+    guard = chat_dir.with_name("guard")
+    attached = run_script("training_pipeline/attach_policy.py", {"MODEL_DIR": chat_dir, "OUTPUT_DIR": guard})
+    assert attached.returncode == 0, attached.stderr.decode()
+    return guard
+
+
+def test_scoring_json_says_what_the_container_reads(guard_dir):
+    scoring = json.loads((guard_dir / "scoring.json").read_text(encoding="utf-8"))
+    assert scoring.keys() == {"label_words", "views", "threshold", "temperature"}
+    assert scoring["label_words"].keys() == {"offensive", "ok"} and scoring["views"].keys() == {"text", "image_text"}

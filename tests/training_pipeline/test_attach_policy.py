@@ -1,0 +1,33 @@
+"""attach_policy.py makes a guard model of a plain chat model, without touching the chat model."""
+
+import json
+
+SCRIPT = "training_pipeline/attach_policy.py"
+
+
+def test_any_chat_model_becomes_a_guard_model(base_dir, run_script, tmp_path):
+    template_before = (base_dir / "chat_template.jinja").read_text()
+    done = run_script(SCRIPT, {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"})
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    guard = tmp_path / "guard"
+    assert {path.name for path in guard.iterdir()} >= {"config.json", "model.safetensors", "scoring.json",
+                                                       "tokenizer.json", "chat_template.jinja"}
+    assert json.loads((guard / "scoring.json").read_text())["label_words"] == {"offensive": "unsafe", "ok": "safe"}
+    assert "You moderate memes" in (guard / "chat_template.jinja").read_text()
+    assert (base_dir / "chat_template.jinja").read_text() == template_before
+
+
+def test_a_guard_model_is_not_attached_twice(base_dir, run_script, tmp_path):
+    run_script(SCRIPT, {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"})
+    refused = run_script(SCRIPT, {"MODEL_DIR": tmp_path / "guard", "OUTPUT_DIR": tmp_path / "again"})
+    assert refused.returncode == 1 and b"has a policy" in refused.stderr
+    assert not (tmp_path / "again").exists()
+
+
+def test_label_words_must_be_two_and_one_token_each(base_dir, run_script, tmp_path):
+    settings = {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"}
+    refused = run_script(SCRIPT, {**settings, "LABEL_WORDS": "unsafe"}, timeout=30)
+    assert refused.returncode == 2 and b"LABEL_WORDS=unsafe" in refused.stderr
+    refused = run_script(SCRIPT, {**settings, "LABEL_WORDS": "antidisestablishmentarianism,safe"})
+    assert refused.returncode == 1 and b"not one token each" in refused.stderr
+    assert not (tmp_path / "guard").exists()

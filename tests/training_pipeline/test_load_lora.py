@@ -1,0 +1,49 @@
+"""load_lora.py: the merge holds, describes itself, and refuses an adapter of another base."""
+
+import json
+import shutil
+
+from tiny_llm import new_model
+from transformers import AutoTokenizer
+
+SCRIPT = "training_pipeline/load_lora.py"
+
+
+def test_the_merged_folder_is_whole_and_proves_itself(merged_run):
+    folder, process = merged_run
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+            "scoring.json", "training.json", "merge.json"} <= names
+    assert not any(name.startswith(".") for name in names)
+    proof = json.loads((folder / "merge.json").read_text())
+    assert proof["largest_difference"] <= 1e-5 < proof["difference_from_base"]
+    assert b"differ by at most" in process.stdout
+
+
+def test_a_second_run_keeps_the_folder(merged_run, base_dir, lora_run, run_script):
+    folder, _ = merged_run
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    again = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": lora_run[0], "OUTPUT_DIR": folder})
+    assert again.returncode == 0 and b"kept" in again.stdout
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_single_checkpoint_can_be_merged(base_dir, lora_run, run_script, tmp_path):
+    checkpoint = min(lora_run[0].glob("checkpoint-*"))
+    merged = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": checkpoint, "OUTPUT_DIR": tmp_path / "merged"})
+    assert merged.returncode == 0, merged.stderr.decode()[-2000:]
+    assert (tmp_path / "merged" / "scoring.json").exists()
+
+
+def test_an_adapter_of_another_base_is_refused(base_dir, lora_run, run_script, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(base_dir, other)
+    new_model(AutoTokenizer.from_pretrained(base_dir)).save_pretrained(other)
+    refused = run_script(SCRIPT, {"MODEL_DIR": other, "LORA_DIR": lora_run[0], "OUTPUT_DIR": tmp_path / "merged"})
+    assert refused.returncode == 1 and b"set MODEL_DIR to the base of the training" in refused.stderr
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_folder_without_adapter_is_refused(base_dir, run_script, tmp_path):
+    refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": base_dir, "OUTPUT_DIR": tmp_path / "merged"})
+    assert refused.returncode == 1 and b"adapter_model.safetensors does not exist" in refused.stderr
