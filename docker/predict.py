@@ -20,8 +20,6 @@ from pydantic_settings import BaseSettings
 
 from script_settings import ENVIRONMENT, read_settings
 
-AVAILABLE_CPUS = len(os.sched_getaffinity(0))
-
 
 class Settings(BaseSettings):
     model_config = ENVIRONMENT
@@ -38,7 +36,8 @@ class Settings(BaseSettings):
     fallback_probability: float = Field(0.5, ge=0, le=1, description="printed for a line that cannot be scored")
     strict: bool = Field(False, description="1: exit 1 if any line fell back, wholly or in one stage")
     details_path: Path | None = Field(None, description="write each image's evidence here, a JSON line each")
-    ocr_workers: int = Field(AVAILABLE_CPUS, ge=1, le=256, description="threads that decode images and read text")
+    ocr_workers: int = Field(
+        0, ge=0, le=256, description="threads that decode images and read text; 0 is one for each CPU")
     tessdata_prefix: Path | None = Field(
         None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)")
     max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from result_stream import line_to_path, read_lines, result_line, write_whole
 from scoring_prompt import view_suffixes
 
 BATCHES_AHEAD = 4
+AVAILABLE_CPUS = len(os.sched_getaffinity(0))
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -35,7 +37,7 @@ class ScoringSession:
             read=lambda picture: self.reader.result().read(picture),
         )
         paths = (line_to_path(line) for line in read_lines())
-        self.intake = Intake(paths, work, settings.ocr_workers, BATCHES_AHEAD * settings.batch_size)
+        self.intake = Intake(paths, work, settings.ocr_workers or AVAILABLE_CPUS, BATCHES_AHEAD * settings.batch_size)
 
     def run(self) -> int:
         """Score stdin to its end; returns the exit status."""
