@@ -15,6 +15,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from pydantic import DirectoryPath, Field, PositiveInt, model_validator
@@ -89,8 +90,7 @@ def clean(settings: Settings, aside: Path) -> tuple[int, Counter] | None:
     with open(dataset / "rejected.jsonl", "w", encoding="utf-8") as rejects:
         spool = Spool(aside / "candidates.jsonl", rejects)
         bad_files, files, items = read_candidates(settings, spool)
-        groups = tie_groups(settings, spool)
-        keep_distinct(settings, spool, groups)
+        groups = keep_distinct(settings, spool)
     if not spool.kept:
         print(f"clean_dataset.py: nothing is left of {items:,} items in {files:,} files below {settings.raw_root}: set "
               f"RAW_ROOT to where generate_data.py wrote ({dict(spool.rejected)})", file=sys.stderr)
@@ -135,53 +135,47 @@ def read_candidates(settings: Settings, spool) -> tuple[int, int, int]:
     return bad_files, files, items
 
 
-def tie_groups(settings: Settings, spool):
-    """Second pass: English texts that resemble each other share a group, and so do all their translations."""
-    from near_duplicates import Groups, NearDuplicates
+def keep_distinct(settings: Settings, spool):
+    """Second pass, by language: drop label conflicts, held-out texts, and all but the first of near repeats.
+
+    Gives the groups, tied where their texts repeat or resemble each other.
+    """
+    from evaluation_texts import evaluation_texts
+    from near_duplicates import Groups, repeats_of, signatures
 
     groups = Groups()
     for group, number in spool.repeats:
         groups.tie(group, spool.row(number)["group"])
-    index = NearDuplicates("en", settings.same_group_threshold)
-    for chunk in spool.chunks():
-        english = [(number, row) for number, row in chunk if row["language"] == "en"]
-        similar = index.add([(str(number), row["text"]) for number, row in english])
-        for (_, row), key in zip(english, similar, strict=True):
-            if key:
-                groups.tie(row["group"], spool.row(int(key))["group"])
+    held_out = evaluation_texts(settings.decontaminate, settings.decontaminate_column) if settings.decontaminate else []
+    for language in spool.languages:
+        numbers = spool.undisputed(language)
+        texts = chain(held_out, (row["text"] for row in spool.rows_at(numbers)))
+        hashes = signatures(texts, len(held_out) + len(numbers), language)
+        like = repeats_of(hashes, len(held_out), settings.near_duplicate_threshold)
+        for position, number in enumerate(numbers, start=len(held_out)):
+            if position not in like:
+                spool.keep(number)
+            elif like[position] < len(held_out):
+                spool.reject(spool.row(number), "in_evaluation_set")
+            else:
+                row, first = spool.row(number), spool.row(numbers[like[position] - len(held_out)])
+                spool.reject({**row, "like": first["id"]}, "near_duplicate")
+                groups.tie(row["group"], first["group"])
+        if language == "en":
+            tie_similar(settings, spool, groups, hashes[len(held_out) :], numbers)
     return groups
 
 
-def keep_distinct(settings: Settings, spool, groups) -> None:
-    """Third pass: drop label conflicts, held-out texts, and all but the first of near repeats within a language."""
-    from evaluation_texts import evaluation_texts
-    from near_duplicates import EVALUATION, NearDuplicates
+def tie_similar(settings: Settings, spool, groups, hashes, numbers) -> None:
+    """English texts that resemble each other share a group, and so do all their translations."""
+    import numpy
 
-    held_out = evaluation_texts(settings.decontaminate, settings.decontaminate_column) if settings.decontaminate else []
-    indexes = {}
-    for language in spool.languages:
-        indexes[language] = NearDuplicates(language, settings.near_duplicate_threshold)
-        indexes[language].add([(f"{EVALUATION}{number}", text) for number, text in enumerate(held_out)])
-    for chunk in spool.chunks():
-        for language, index in indexes.items():
-            undisputed = []
-            for number, row in chunk:
-                if row["language"] == language and not spool.rejected_as_conflict(number, row):
-                    undisputed.append((number, row))
-            similar = index.add([(str(number), row["text"]) for number, row in undisputed])
-            for (number, row), key in zip(undisputed, similar, strict=True):
-                keep_or_reject(spool, groups, number, row, key, EVALUATION)
+    from near_duplicates import similar_pairs
 
-
-def keep_or_reject(spool, groups, number: int, row: dict, similar: str | None, evaluation: str) -> None:
-    if similar is None:
-        spool.keep(number)
-    elif similar.startswith(evaluation):
-        spool.reject(row, "in_evaluation_set")
-    else:
-        first = spool.row(int(similar)) if similar else {}
-        spool.reject({**row, "like": first.get("id")}, "near_duplicate")
-        groups.tie(row["group"], first.get("group", row["group"]))
+    for earlier, later in similar_pairs(hashes, numpy.arange(len(hashes)), settings.same_group_threshold).tolist():
+        one, other = numbers[earlier], numbers[later]
+        if not spool.same_group(one, other):
+            groups.tie(spool.row(one)["group"], spool.row(other)["group"])
 
 
 def finished_rows(settings: Settings, spool, groups) -> Iterator[tuple[str, dict]]:

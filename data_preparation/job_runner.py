@@ -99,10 +99,10 @@ def _gentle_interrupt(stop: Stop) -> Iterator[None]:
 
 
 class Progress:
-    """A bar with rate and time left on a terminal; elsewhere a plain line every ten seconds."""
+    """A bar with rate and time left on a terminal, elsewhere a plain line now and then; a total of 0 is unknown."""
 
     def __init__(self, total: int, unit: str) -> None:
-        self._bar = tqdm(total=total, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._bar = tqdm(total=total or None, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
         self._total, self._unit, self._done = total, unit, 0
         self._started = self._last_line = time.monotonic()
 
@@ -114,9 +114,8 @@ class Progress:
         if self._bar.disable and now - self._last_line >= PLAIN_LINE_EVERY_S:
             self._last_line = now
             rate = self._done / (now - self._started)
-            left = (self._total - self._done) / rate
-            print(f"{self._done:,}/{self._total:,} {self._unit}, {rate:.1f}/s, {left:.0f} s left {note}",
-                  file=sys.stderr, flush=True)
+            left = f" of {self._total:,}, {(self._total - self._done) / rate:.0f} s left" if self._total else ""
+            print(f"{self._done:,} {self._unit}{left}, {rate:.1f}/s {note}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._bar.close()

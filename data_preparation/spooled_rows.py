@@ -1,14 +1,12 @@
-"""Candidate rows on disk, and the few bytes a row that decide their fate in memory (about 150)."""
+"""Candidate rows on disk, and the few bytes a row that decide their fate in memory (about 200)."""
 
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-CHUNK = 5_000
 KEPT, DISPUTED = 1, 2
 
 
@@ -27,6 +25,8 @@ class Spool:
         self._fates = bytearray()
         self._first: dict[int, int] = {}  # text key -> number
         self._offensive = bytearray()
+        self._languages = bytearray()  # positions in `languages`
+        self._groups = array("q")  # hashes of the groups' names
 
     def add(self, row: dict, key: int) -> None:
         """Take a row in, unless its text is known: as a duplicate, or in conflict where the labels differ."""
@@ -37,8 +37,10 @@ class Spool:
             self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             self._fates.append(0)
             self._offensive.append(is_offensive)
+            self._groups.append(hash(row["group"]))
             if row["language"] not in self.languages:
                 self.languages.append(row["language"])
+            self._languages.append(self.languages.index(row["language"]))
         elif self._offensive[number] == is_offensive:
             self.repeats.append((row["group"], number))
             self.reject(row, "duplicate")
@@ -71,10 +73,30 @@ class Spool:
             for number, line in enumerate(file):
                 yield number, json.loads(line)
 
-    def chunks(self) -> Iterator[tuple[tuple[int, dict], ...]]:
-        rows = self.rows()
-        while chunk := tuple(islice(rows, CHUNK)):
-            yield chunk
+    def rows_at(self, numbers: Sequence[int]) -> Iterator[dict]:
+        """The rows of ascending numbers, read in one go through the file."""
+        wanted = iter(numbers)
+        number = next(wanted, None)
+        for at, row in self.rows():
+            if at == number:
+                yield row
+                number = next(wanted, None)
+
+    def undisputed(self, language: str) -> array:
+        """Numbers of a language's rows; rejects those of them whose text a later row had with the other label."""
+        numbers = array("Q")
+        code = self.languages.index(language)
+        for number, (fate, own) in enumerate(zip(self._fates, self._languages, strict=True)):
+            if own != code:
+                continue
+            if fate & DISPUTED:
+                self.reject(self.row(number), "label_conflict")
+            else:
+                numbers.append(number)
+        return numbers
+
+    def same_group(self, one: int, other: int) -> bool:
+        return self._groups[one] == self._groups[other]
 
     def keep(self, number: int) -> None:
         self._fates[number] |= KEPT
@@ -82,10 +104,3 @@ class Spool:
 
     def is_kept(self, number: int) -> bool:
         return bool(self._fates[number] & KEPT)
-
-    def rejected_as_conflict(self, number: int, row: dict) -> bool:
-        """Reject the row if a later one had its text and the other label."""
-        if not self._fates[number] & DISPUTED:
-            return False
-        self.reject(row, "label_conflict")
-        return True
