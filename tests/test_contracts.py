@@ -76,9 +76,10 @@ def readme_default(default: str) -> str:
 @pytest.mark.parametrize("text", ["hello", "</s> <|end|> </meme>", "நல்ல நாள்", ""])
 def test_training_and_container_ask_the_same_question(guard_dir, text):
     """Token for token, view for view; the training side is guard_template.py, the container's scoring_prompt.py."""
+    from transformers import AutoTokenizer
+
     from guard_template import encode_content, load_guard_tokenizer, read_guard_prompt, view_texts
     from scoring_prompt import build_prompt, read_scoring, view_suffixes
-    from transformers import AutoTokenizer
 
     trained = read_guard_prompt(*load_guard_tokenizer(guard_dir))
     served = build_prompt(AutoTokenizer.from_pretrained(guard_dir), read_scoring(guard_dir))

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import DirectoryPath, Field, FilePath, field_validator
 from pydantic_settings import BaseSettings
 
+from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
+    claim_stdout()
     from transformers import AutoTokenizer
 
     from guard_template import attach_guard, read_guard_prompt

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
+from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 
@@ -30,8 +31,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    results = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # gptqmodel prints on stdout, which is for results here
+    claim_stdout()
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
     splits = read_evaluation_splits(settings)
@@ -41,9 +41,9 @@ def main() -> None:
     write_outputs(settings, report, rows, views)
     low, high = report["auroc_interval"]
     print(f"{settings.split}: AUROC {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {report['groups']} groups, "
-          f"{report['rows']} rows); TF-IDF floor {report['tfidf_floor_auroc']:.4f}", file=results)
+          f"{report['rows']} rows); TF-IDF floor {report['tfidf_floor_auroc']:.4f}")
     for language, scores in report["by_language"].items():
-        print(f"  {language}: AUROC {scores['auroc']:.4f} ({scores['rows']} rows)", file=results)
+        print(f"  {language}: AUROC {scores['auroc']:.4f} ({scores['rows']} rows)")
 
 
 def read_evaluation_splits(settings: Settings) -> dict[str, list[dict]]:

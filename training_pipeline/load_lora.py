@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
+from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 # Largest difference of a probability that rounding explains.
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
+    claim_stdout()
     adapter = settings.lora_dir / "adapter_model.safetensors"
     if not adapter.exists():
         raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
+from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 REPOSITORY_SAMPLES = Path(__file__).resolve().parents[1] / "datasets" / "sample_memes"
@@ -34,6 +35,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
+    claim_stdout()
     train_parquet = settings.samples_dir / "train.parquet"
     if not train_parquet.exists():
         raise SystemExit(f"make_tiny_models.py: {train_parquet} does not exist; make it with render_memes.py")

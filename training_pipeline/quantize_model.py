@@ -19,6 +19,7 @@ from typing import Literal
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
+from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 GROUP_SIZES = (128, 64, 32)
@@ -37,9 +38,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    # gptqmodel draws its progress on stdout, which is for results here.
-    results = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    claim_stdout()
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer
     from model_folder import weights_fingerprint
@@ -51,13 +50,13 @@ def main() -> None:
         if json.loads(report_file.read_text(encoding="utf-8"))["identity"] != identity:
             raise SystemExit(f"quantize_model.py: {settings.output_dir} was made of another model or with other "
                              "settings; choose another OUTPUT_DIR or delete it")
-        print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew", file=results)
+        print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew")
         return
     report = quantize(settings, identity)
     cost = report["cost"]
     print(f"wrote {settings.output_dir}: {report['megabytes_before']:.1f} MB to {report['megabytes_after']:.1f} MB; "
           f"validation AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, "
-          f"|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}", file=results)
+          f"|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}")
 
 
 def quantize(settings: Settings, identity: dict) -> dict:

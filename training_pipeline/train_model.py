@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
+from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 # What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
+    claim_stdout()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")
     from training_run import open_run, read_splits

@@ -3,6 +3,7 @@
 import pytest
 from small_memes import TINY_RUN, meme_rows, save_dataset
 
+
 @pytest.fixture(scope="session")
 def dataset_dir(tmp_path_factory):
     return save_dataset(tmp_path_factory.mktemp("data") / "dataset", train=meme_rows(96, 1),

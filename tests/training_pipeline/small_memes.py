@@ -2,7 +2,8 @@
 
 import random
 
-WORDS = {"ok": ["sunny", "coffee", "exam", "friendly", "bus"], "offensive": ["lazy", "ruin", "banned", "dirty", "thieves"]}
+WORDS = {"ok": ["sunny", "early", "busy", "friendly", "hungry"],
+         "offensive": ["lazy", "dirty", "useless", "stupid", "dishonest"]}
 TINY_RUN = {"EPOCHS": "1", "BATCH_SIZE": "8", "LEARNING_RATE": "5e-3", "EVAL_STEPS": "5", "SAVE_STEPS": "5",
             "LORA_DROPOUT": "0.1", "REPORT_TO": "none"}
 
@@ -17,8 +18,8 @@ def meme_rows(count: int, seed: int) -> list[dict]:
         rows.append({
             "id": f"{seed}-{number}", "image": shuffle.choice(["a cat", "a dog on a bus", "a cup"]),
             "text": f"{shuffle.choice(['These people', 'They', 'My neighbours'])} are {word} {shuffle.randint(1, 99)}",
-            "label": label, "language": shuffle.choice(["en", "ms"]), "category": "general", "group": f"{seed}-{number}",
-            "source": "test",
+            "label": label, "language": shuffle.choice(["en", "ms"]), "category": "general",
+            "group": f"{seed}-{number}", "source": "test",
         })
     return rows
 
@@ -29,5 +30,6 @@ def save_dataset(folder, **splits):
     columns = ("id", "image", "text", "language", "category", "group", "source")
     features = Features({**{name: Value("string") for name in columns},
                          "label": ClassLabel(names=["ok", "offensive"])})
-    DatasetDict({name: Dataset.from_list(rows, features=features) for name, rows in splits.items()}).save_to_disk(folder)
+    dataset = DatasetDict({name: Dataset.from_list(rows, features=features) for name, rows in splits.items()})
+    dataset.save_to_disk(folder)
     return folder

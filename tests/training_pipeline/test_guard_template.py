@@ -1,6 +1,8 @@
 """The guard's question keeps its shape whatever the meme says, and is the same for every way of tokenising it."""
 
 import pytest
+from transformers import AutoTokenizer
+
 from guard_template import (
     PROBES,
     attach_guard,
@@ -10,7 +12,6 @@ from guard_template import (
     render,
     view_texts,
 )
-from transformers import AutoTokenizer
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 import json
 import shutil
 
-from tiny_llm import new_model
 from transformers import AutoTokenizer
+
+from tiny_llm import new_model
 
 SCRIPT = "training_pipeline/load_lora.py"
 

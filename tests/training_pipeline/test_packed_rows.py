@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from packed_rows import check_packable, pack_row
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from packed_rows import check_packable, pack_row
 
 PREFIX = list(range(5, 35))
 SUFFIXES = [[40, 41, 42], [50, 51, 52, 53, 54, 55], [60], [70, 71, 72, 73]]
