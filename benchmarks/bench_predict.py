@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     batch_size: int = Field(16, ge=1, description="predict.py's BATCH_SIZE")
     llm_size: str = Field("100m", pattern="^(tiny|100m|7b)$", description="tiny, 100m or 7b")
     blip_size: str = Field("base", pattern="^(tiny|base)$", description="tiny or base")
+    dtype: str = Field("auto", description="predict.py's DTYPE (the ordinary way captions in float32)")
     ocr_workers: int = Field(len(os.sched_getaffinity(0)), ge=1, description="predict.py's OCR_WORKERS")
     start_up: bool = Field(True, description="0: do not time predict.py's start-up on tiny models")
     peak_tflops: float | None = Field(None, gt=0, description="the device's peak in the precision used, for its share")
@@ -79,7 +80,7 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     from random_models import save_random_captioner, save_random_llm
 
     device = pick_device("auto")
-    caption_dtype, llm_dtype = pick_dtypes(device, "auto")
+    caption_dtype, llm_dtype = pick_dtypes(device, settings.dtype)
     save_random_llm(folder / "llm", settings.llm_size, llm_dtype)
     save_random_captioner(folder / "blip", settings.blip_size)
     scorer = load_scorer(folder / "llm", device, llm_dtype, 2048, 256)
@@ -151,6 +152,7 @@ def our_way(settings, captioner, scorer, reader, paths: list[str]) -> dict:
     work = partial(prepare, decode=decode_image, pixels=captioner.pixels, pixels_ready=lambda: True, read=reader.read)
     work(warm := Meme(paths[0]))
     captioner.captions([warm.picture.result()] * 2)
+    scored_again(scorer, [("warm up", "a cat")] * settings.batch_size, settings.batch_size)
     seconds = {"caption": 0.0, "score": 0.0}
     done, start = [], time.perf_counter()
     intake = Intake(iter(paths), work, settings.ocr_workers, 4 * settings.batch_size)

@@ -1,7 +1,9 @@
 """Model folders of a given size with random weights, made on the spot: speed does not depend on training."""
 
 import json
+import string
 import sys
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,11 @@ def save_random_llm(folder: Path, size: str, dtype: str) -> None:
     (folder / "scoring.json").write_text(json.dumps(scoring), encoding="utf-8")
 
 
+def short_syllables() -> list[str]:
+    vowels = "aeiou"
+    return [a + b + c for a in vowels for b in string.ascii_lowercase for c in ["", *string.ascii_lowercase]]
+
+
 def save_random_captioner(folder: Path, size: str) -> None:
     """A BLIP captioner; with random weights it never stops early, so every caption has the full length."""
     import torch
@@ -51,7 +58,9 @@ def save_random_captioner(folder: Path, size: str) -> None:
 
     hidden, layers, heads, side = BLIP_SIZES[size]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
-    words += [f"word{number}" for number in range(BLIP_VOCABULARY - len(words))]
+    # Short words: a caption of twenty then costs the chat model some forty tokens, no more than a real one does.
+    letters = (first + second for first in string.ascii_lowercase for second in short_syllables())
+    words += list(islice(letters, BLIP_VOCABULARY - len(words)))
     tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}, bos_token="[DEC]")
     shape = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers,
              "num_attention_heads": heads}
