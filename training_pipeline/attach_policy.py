@@ -39,7 +39,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    claim_stdout()
+    results = claim_stdout()
     from transformers import AutoTokenizer
 
     from guard_template import attach_guard, read_guard_prompt
@@ -65,7 +65,8 @@ def main() -> None:
         (folder / "chat_template.jinja").unlink(missing_ok=True)
         tokenizer.save_pretrained(folder)
         write_json(folder / "scoring.json", scoring)
-    print(f"wrote {settings.output_dir}: policy of {len(prompt.prefix_ids)} tokens, answers {scoring['label_words']}")
+    print(f"wrote {settings.output_dir}: policy of {len(prompt.prefix_ids)} tokens, answers {scoring['label_words']}",
+          file=results)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

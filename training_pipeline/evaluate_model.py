@@ -31,7 +31,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    claim_stdout()
+    results = claim_stdout()
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
     splits = read_evaluation_splits(settings)
@@ -41,9 +41,9 @@ def main() -> None:
     write_outputs(settings, report, rows, views)
     low, high = report["auroc_interval"]
     print(f"{settings.split}: AUROC {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {report['groups']} groups, "
-          f"{report['rows']} rows); TF-IDF floor {report['tfidf_floor_auroc']:.4f}")
+          f"{report['rows']} rows); TF-IDF floor {report['tfidf_floor_auroc']:.4f}", file=results)
     for language, scores in report["by_language"].items():
-        print(f"  {language}: AUROC {scores['auroc']:.4f} ({scores['rows']} rows)")
+        print(f"  {language}: AUROC {scores['auroc']:.4f} ({scores['rows']} rows)", file=results)
 
 
 def read_evaluation_splits(settings: Settings) -> dict[str, list[dict]]:

@@ -41,16 +41,18 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    claim_stdout()
+    results = claim_stdout()
     adapter = settings.lora_dir / "adapter_model.safetensors"
     if not adapter.exists():
         raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")
     if (settings.output_dir / "merge.json").exists():
         check_same_merge(settings)
-        print(f"kept {settings.output_dir}, merged from this adapter already; delete it to merge anew")
+        print(f"kept {settings.output_dir}, merged from this adapter already; delete it to merge anew", file=results)
         return
     check_base(settings)
-    merge(settings)
+    proof = merge(settings)
+    print(f"wrote {settings.output_dir}: merged and base plus adapter differ by at most "
+          f"{proof['largest_difference']:.1e}, merged and base by {proof['difference_from_base']:.1e}", file=results)
 
 
 def check_base(settings: Settings) -> None:
@@ -82,7 +84,8 @@ def check_same_merge(settings: Settings) -> None:
                          "choose another OUTPUT_DIR or delete it")
 
 
-def merge(settings: Settings) -> None:
+def merge(settings: Settings) -> dict:
+    """Merge, prove, save; returns the proof."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -109,8 +112,7 @@ def merge(settings: Settings) -> None:
         carry_files(settings.lora_dir, folder)
         write_json(folder / "scoring.json", scoring)
         write_json(folder / "merge.json", {"identity": merge_identity(settings), **proof})
-    print(f"wrote {settings.output_dir}: merged and base plus adapter differ by at most "
-          f"{proof['largest_difference']:.1e}, merged and base by {proof['difference_from_base']:.1e}")
+    return proof
 
 
 def prove(alone, together, merged, dtype: str) -> dict:

@@ -9,8 +9,8 @@ Writes  OUTPUT_DIR/base-llm and OUTPUT_DIR/captioner; one that is there already 
     OUTPUT_DIR=artifacts/models python training_pipeline/make_tiny_models.py
 """
 
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from pydantic import DirectoryPath, Field
@@ -35,26 +35,26 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    claim_stdout()
+    results = claim_stdout()
     train_parquet = settings.samples_dir / "train.parquet"
     if not train_parquet.exists():
         raise SystemExit(f"make_tiny_models.py: {train_parquet} does not exist; make it with render_memes.py")
-    make_folder(settings.output_dir / "base-llm", lambda folder: make_llm(train_parquet, folder, settings))
-    make_folder(settings.output_dir / "captioner", lambda folder: make_captioner(train_parquet, folder, settings))
+    for name, make in (("base-llm", make_llm), ("captioner", make_captioner)):
+        make_folder(settings.output_dir / name, partial(make, train_parquet, settings=settings), results)
 
 
-def make_folder(folder: Path, make) -> None:
+def make_folder(folder: Path, make, results) -> None:
     """Make a model folder by `make(unfinished folder) -> metrics` unless it is there."""
     from model_folder import finished_folder
 
     if folder.exists():
-        print(f"kept {folder}, which is there already; delete it to train it anew", file=sys.stderr)
+        print(f"kept {folder}, which is there already; delete it to train it anew", file=results)
         return
     started = time.monotonic()
     with finished_folder(folder) as unfinished:
         metrics = make(unfinished)
     listed = ", ".join(f"{name} {value}" for name, value in metrics.items())
-    print(f"wrote {folder} in {time.monotonic() - started:.0f} s ({listed})", flush=True)
+    print(f"wrote {folder} in {time.monotonic() - started:.0f} s ({listed})", file=results)
 
 
 def make_llm(train_parquet: Path, folder: Path, settings: Settings) -> dict:

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    claim_stdout()
+    results = claim_stdout()
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer
     from model_folder import weights_fingerprint
@@ -50,13 +50,13 @@ def main() -> None:
         if json.loads(report_file.read_text(encoding="utf-8"))["identity"] != identity:
             raise SystemExit(f"quantize_model.py: {settings.output_dir} was made of another model or with other "
                              "settings; choose another OUTPUT_DIR or delete it")
-        print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew")
+        print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew", file=results)
         return
     report = quantize(settings, identity)
     cost = report["cost"]
     print(f"wrote {settings.output_dir}: {report['megabytes_before']:.1f} MB to {report['megabytes_after']:.1f} MB; "
           f"validation AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, "
-          f"|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}")
+          f"|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}", file=results)
 
 
 def quantize(settings: Settings, identity: dict) -> dict:

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
 
 def main() -> None:
     settings = read_settings(Settings, __doc__)
-    claim_stdout()
+    results = claim_stdout()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")
     from training_run import open_run, read_splits
@@ -58,12 +58,14 @@ def main() -> None:
     splits = read_splits(settings.dataset_dir, settings.shuffle_labels, settings.seed)
     run = open_run(settings, splits, RUN_IDENTITY)
     if run.is_finished:
-        print(f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew")
+        print(f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
+              file=results)
         return
-    train(settings, splits, run)
+    print(train(settings, splits, run), file=results)
 
 
-def train(settings: Settings, splits: dict, run) -> None:
+def train(settings: Settings, splits: dict, run) -> str:
+    """Train, save and return the line that says what came of it."""
     from guard_scores import encode_memes
     from guard_template import load_guard_tokenizer, read_guard_prompt
     from training_run import finish_run, tfidf_floor
@@ -81,8 +83,8 @@ def train(settings: Settings, splits: dict, run) -> None:
     metrics = trainer.evaluate()
     floor = tfidf_floor(splits, "validation")
     finish_run(settings, run, trainer, tokenizer, scoring, {**metrics, "tfidf_floor_auroc": floor})
-    print(f"wrote {settings.output_dir}: validation AUROC {metrics['eval_auroc']:.4f} "
-          f"(TF-IDF floor {floor:.4f}) after {trainer.state.global_step} steps")
+    return (f"wrote {settings.output_dir}: validation AUROC {metrics['eval_auroc']:.4f} "
+            f"(TF-IDF floor {floor:.4f}) after {trainer.state.global_step} steps")
 
 
 def load_lora_model(settings: Settings, prompt, memes: dict):
