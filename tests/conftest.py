@@ -34,3 +34,13 @@ def bare_environment(settings: dict | None = None) -> dict[str, str]:
     threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return {**kept, **threads, **offline, **{name: str(value) for name, value in (settings or {}).items()}}
+
+
+@pytest.fixture(scope="session")
+def tiny_models_dir(run_script, tmp_path_factory) -> Path:
+    """base-llm/ and captioner/ as make_tiny_models.py writes them, hardly trained."""
+    folder = tmp_path_factory.mktemp("tiny-models")
+    made = run_script("training_pipeline/make_tiny_models.py",
+                      {"OUTPUT_DIR": folder, "LLM_STEPS": "2", "CAPTIONER_STEPS": "2"})
+    assert made.returncode == 0, made.stderr.decode()[-3000:]
+    return folder

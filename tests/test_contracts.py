@@ -108,3 +108,42 @@ def test_scoring_json_says_what_the_container_reads(guard_dir):
     scoring = json.loads((guard_dir / "scoring.json").read_text(encoding="utf-8"))
     assert scoring.keys() == {"label_words", "views", "threshold", "temperature"}
     assert scoring["label_words"].keys() == {"offensive", "ok"} and scoring["views"].keys() == {"text", "image_text"}
+
+
+def picture_lines(repo):
+    """The challenge's own samples where they are at hand, else the project's."""
+    official = repo.parent / "shared" / "data" / "ospc_samples"
+    folder = official if official.is_dir() else repo / "datasets" / "sample_memes" / "held_out"
+    return [str(path) for path in sorted(folder.glob("*.png"))[:7]]
+
+
+def test_the_container_serves_what_training_wrote(repo, guard_dir, tiny_models_dir, run_script, tmp_path):
+    """Seven pictures with a missing and a corrupt one in the middle: nine lines, in order, and nothing else."""
+    corrupt = tmp_path / "corrupt.png"
+    corrupt.write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    pictures = picture_lines(repo)
+    lines = [*pictures[:3], str(tmp_path / "missing.png"), str(corrupt), *pictures[3:]]
+    settings = {"LLM_DIR": guard_dir, "CAPTION_MODEL_DIR": tiny_models_dir / "captioner"}
+    served = run_script("docker/predict.py", settings, stdin="\n".join(lines).encode())
+    assert served.returncode == 0, served.stderr.decode()[-3000:]
+    answers = served.stdout.decode().splitlines()
+    assert len(answers) == 9 and all(re.fullmatch(r"[01]\.\d{4}\t[01]", answer) for answer in answers)
+    assert [answer.split("\t")[0] for answer in answers[3:5]] == ["0.5000", "0.5000"]
+    alone = run_script("docker/predict.py", settings, stdin=pictures[6].encode())
+    assert float(alone.stdout.split()[0]) == pytest.approx(float(answers[8].split()[0]), abs=5e-4)
+
+
+def test_the_tiny_chat_model_and_the_container_agree_on_every_probability(guard_dir, repo, run_script, tmp_path):
+    """evaluate_model.py's packed rows and predict.py's cached policy are two ways to the same number."""
+    from guard_scorer import load_scorer as load_served
+    from guard_scores import encode_memes, load_scorer, score_memes
+    from guard_template import load_guard_tokenizer, read_guard_prompt
+    from scoring_prompt import view_suffixes
+
+    rows = [{"text": "hello world", "image": "a cat", "label": 0}, {"text": "", "image": "a bus", "label": 0}]
+    prompt = read_guard_prompt(*load_guard_tokenizer(guard_dir))
+    trained = score_memes(load_scorer(guard_dir), prompt, encode_memes(prompt, rows))
+    served = load_served(guard_dir, "cpu", "float32", tokens_a_row=2048, max_text_tokens=256)
+    for row, scores in zip(rows, trained, strict=True):
+        suffixes = list(view_suffixes(served.prompt, row["text"], row["image"], 256).values())
+        assert served.probabilities(suffixes) == pytest.approx(list(scores), abs=1e-5)
