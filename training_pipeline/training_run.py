@@ -40,8 +40,10 @@ def read_splits(dataset_dir: Path, shuffle_labels: bool, seed: int) -> dict[str,
             raise SystemExit(f"{dataset_dir}: the {name} split has {len(splits[name])} rows of labels "
                              f"{sorted(labels)}; both labels (0 ok, 1 offensive) are needed")
     if shuffle_labels:
-        labels = np.random.default_rng(seed).permutation([row["label"] for row in splits["train"]])
-        splits["train"] = [{**row, "label": int(label)} for row, label in zip(splits["train"], labels, strict=True)]
+        # Validation too: choosing the best checkpoint by true labels would let them in again.
+        for number, name in enumerate(("train", "validation")):
+            labels = np.random.default_rng(seed + number).permutation([row["label"] for row in splits[name]])
+            splits[name] = [{**row, "label": int(label)} for row, label in zip(splits[name], labels, strict=True)]
     return splits
 
 

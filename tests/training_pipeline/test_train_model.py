@@ -91,3 +91,14 @@ def test_unpacked_rows_learn_the_same_as_packed_rows(lora_run, base_dir, dataset
         assert run.returncode == 0, run.stderr.decode()[-2000:]
         losses[packed] = json.loads((folder / "training.json").read_text())["metrics"]["eval_loss"]
     assert losses["1"] == pytest.approx(losses["0"], abs=1e-3)
+
+
+def test_shuffled_labels_keep_their_balance_and_lose_their_rows(dataset_dir):
+    from training_run import read_splits
+
+    true, shuffled = (read_splits(dataset_dir, shuffle_labels, seed=1) for shuffle_labels in (False, True))
+    for name in ("train", "validation"):
+        pairs = [(row["label"], other["label"]) for row, other in zip(true[name], shuffled[name], strict=True)]
+        assert sum(a for a, _ in pairs) == sum(b for _, b in pairs)
+        assert 0.2 < sum(a != b for a, b in pairs) / len(pairs) < 0.8
+    assert shuffled["test"] == true["test"]
