@@ -42,14 +42,16 @@ class Verdicts:
         while self._settled in self._waiting:
             self._window = [*self._window[-FAIR_WINDOW + 1 :], self._waiting.pop(self._settled)]
             self._settled += 1
-            self._judge()
+            self._judge(self._window)
+        if len(self._waiting) >= 2 * FAIR_WINDOW:  # one straggler must not hide what all others came to
+            self._judge(list(self._waiting.values()))
 
-    def _judge(self) -> None:
-        failed = Counter(verdict for verdict in self._window if verdict != "ok")
-        if len(self._window) < FAIR_WINDOW or failed.total() * 2 <= FAIR_WINDOW:
+    def _judge(self, verdicts: list[str]) -> None:
+        failed = Counter(verdict for verdict in verdicts if verdict != "ok")
+        if len(verdicts) < FAIR_WINDOW or failed.total() * 2 <= len(verdicts):
             return
         reason, times = failed.most_common(1)[0]
-        self._stop.set(f"{failed.total()} of {FAIR_WINDOW} replies in a row of asking failed, most of them as {reason} "
+        self._stop.set(f"{failed.total()} of the last {len(verdicts)} replies failed, most of them as {reason} "
                        f"({times}); see the kept replies in failed/, then change the prompt, MODEL_ID or MAX_TOKENS")
 
     def failures(self) -> str:
