@@ -59,7 +59,8 @@ def stages(output: Path) -> list[tuple[str, str, dict, str]]:
 
 
 # A model of 2.4 million parameters starts from far less than a 7B one: wider adapters, a higher rate, more passes.
-TINY_TRAINING = {"EPOCHS": 3, "LEARNING_RATE": 1e-3, "LORA_R": 64, "LORA_ALPHA": 64, "BATCH_SIZE": 8,
+# Chosen on the validation split: a rate of 1e-3 reached less there, and varied more from run to run.
+TINY_TRAINING = {"EPOCHS": 3, "LEARNING_RATE": 5e-4, "LORA_R": 64, "LORA_ALPHA": 64, "BATCH_SIZE": 8,
                  "EVAL_STEPS": 150, "SAVE_STEPS": 150}
 
 

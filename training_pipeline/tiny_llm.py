@@ -2,8 +2,7 @@
 
 It stands in for the 7B chat model of a real run: same classes, same files, own byte-level BPE tokenizer, special
 tokens and chat template. Real chat models bring reading skill along; this one gets its bit from lessons about memes,
-asked in the policy's own frame: which word is missing, which language is it, what does the picture show. None tells a
-label, so what the guard model knows of harm it has from fine-tuning alone.
+asked in the policy's own frame: which word is missing, which words are there. None tells a label, so what the guard model knows of harm it has from fine-tuning alone.
 """
 
 import random
@@ -18,15 +17,12 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-LANGUAGE_NAMES = {"en": "English", "zh": "Chinese", "ms": "Malay", "ta": "Tamil"}
 QUESTIONS = {
     "missing": "Answer with the word that is missing at ___.",
-    "language": "Answer with the language of the meme.",
-    "picture": "Answer with what the picture shows.",
+    "word": "Answer with any word of the meme in place of ___.",  # so that the answer looks at the whole text
     "harm": "Answer with one word, unsafe or safe.",  # the policy's own; answered by a coin: the form, not the content
 }
-# Filling gaps teaches the most and is asked most often.
-QUESTION_WEIGHTS = {"missing": 6, "language": 1, "picture": 1, "harm": 1}
+QUESTION_WEIGHTS = {"missing": 3, "word": 3, "harm": 1}
 VOCABULARY_SIZE = 4096
 HIDDEN_SIZE = 256  # a multiple of GPTQ's group of 128, as every real model's is
 MEMES_A_STEP = 20
@@ -136,14 +132,16 @@ def framed_question(tokenizer, policy: str, question: str) -> tuple[list[int], l
 
 def lesson(meme: dict, question: str, shuffle: random.Random) -> tuple[str, str]:
     """(content between the marks, answer) of one question about one meme, in one of the guard's two views."""
-    text, caption = meme["text"], meme["caption"]
-    answer = {"language": LANGUAGE_NAMES[meme["language"]], "picture": caption}.get(question)
+    text = meme["text"]
     if question == "harm":
         answer = shuffle.choice(["safe", "unsafe"])
-    if question == "missing":
+    elif question == "missing":
         text, answer = with_gap(text, meme["language"], shuffle)
-    if question == "picture" or shuffle.random() < 0.5:
-        return f"Image: {caption}, Caption: {text}", answer
+    else:
+        answer = with_gap(text, meme["language"], shuffle)[1]
+        text += " ___"
+    if shuffle.random() < 0.5:
+        return f"Image: {meme['caption']}, Caption: {text}", answer
     return text, answer
 
 
