@@ -2,7 +2,8 @@
 
 It stands in for the 7B chat model of a real run: same classes, same files, own byte-level BPE tokenizer, special
 tokens and chat template. Real chat models bring reading skill along; this one gets its bit from lessons about memes,
-asked in the policy's own frame: which word is missing, which words are there. None tells a label, so what the guard model knows of harm it has from fine-tuning alone.
+asked in the policy's own frame: which word is missing, which words are there. None tells a
+label, so what the guard model knows of harm it has from fine-tuning alone.
 """
 
 import random
