@@ -15,8 +15,9 @@ install-test: $(VENV)/.installed-test tesseract
 demo: install    ## the whole road with tiny models, no GPU, no key, no network: at most 8 minutes on 2 cores
 	@$(BIN)/python demo.py
 
+# One thread each: two workers of two spinning threads took four times as long on two cores.
 test: install-test    ## all tests
-	@$(BIN)/python -m pytest -n 2 -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 lint: $(VENV)/.installed-test    ## ruff
 	@$(BIN)/ruff check .

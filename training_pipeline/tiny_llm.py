@@ -1,4 +1,4 @@
-"""A Mistral-architecture chat model, trained from scratch in about a minute on two CPU cores.
+"""A Mistral-architecture chat model, trained from scratch in a minute and a half on two CPU cores.
 
 It stands in for the 7B chat model of a real run: same classes, same files, own byte-level BPE tokenizer, special
 tokens and chat template. Real chat models bring reading skill along; this one gets its bit from lessons about memes,
