@@ -13,6 +13,16 @@ def adapter_bytes(folder):
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
+def largest_difference(folder, other):
+    """Between two adapters' weights. Rounding leaves some 4e-6; one differing dropout mask or row would move them by
+    about the learning rate, 5e-3."""
+    from safetensors.torch import load_file
+
+    ours, theirs = (load_file(path / "adapter_model.safetensors") for path in (folder, other))
+    assert ours.keys() == theirs.keys()
+    return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
+
+
 def test_a_run_leaves_a_folder_that_describes_itself(lora_run):
     folder, process = lora_run
     names = {path.name for path in folder.iterdir()}
@@ -53,7 +63,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(lora_run, base_dir,
     assert list(folder.glob("checkpoint-*"))
     resumed = run_script(SCRIPT, {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": folder, **TINY_RUN})
     assert resumed.returncode == 0, resumed.stderr.decode()[-2000:]
-    assert adapter_bytes(folder) == adapter_bytes(lora_run[0])
+    assert largest_difference(folder, lora_run[0]) < 5e-5
 
 
 def test_a_folder_of_other_settings_is_refused(lora_run, base_dir, dataset_dir, run_script):
