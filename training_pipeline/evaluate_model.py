@@ -81,7 +81,7 @@ def evaluate(rows: list[dict], probabilities: list[float], splits: dict, setting
         roc_auc_score,
     )
 
-    from training_run import tfidf_floor
+    from tfidf_floor import tfidf_floor
 
     labels, scores = np.array([row["label"] for row in rows]), np.array(probabilities)
     groups = np.array([row.get("group") or row["id"] for row in rows])
