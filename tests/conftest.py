@@ -19,9 +19,10 @@ def repo() -> Path:
 def run_script():
     """Run a script of the project in a bare environment; stdin, stdout and stderr are bytes."""
 
-    def run(script: str, env: dict | None = None, stdin: bytes = b"", timeout: float = 300, cwd=None, arguments=()):
+    def run(script: str, env: dict | None = None, stdin: bytes = b"", timeout: float = 300, cwd=None, arguments=(),
+            launcher=()):
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / script), *arguments],
+            [sys.executable, *launcher, str(REPOSITORY / script), *arguments],
             env=bare_environment(env), input=stdin, capture_output=True, timeout=timeout, cwd=cwd,
         )
 

@@ -1,10 +1,12 @@
 """The Hugging Face Trainer on packed rows: one sequence a batch, loss at the answer positions alone."""
 
+import resource
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from guard_scores import EncodedMeme
 from guard_template import GuardPrompt
@@ -46,34 +48,81 @@ class PackedTrainer(Trainer):
 
     def __init__(self, *args, prompt: GuardPrompt, **kwargs):
         self.prompt = prompt
-        super().__init__(*args, **kwargs)
-        # The loss below divides by the number of answers itself when it is given (gradient accumulation).
-        self.model_accepts_loss_kwargs = True
+        self.pace = Pace()
+        super().__init__(*args, compute_loss_func=answer_loss, **kwargs)
+        self.add_callback(self.pace)
+        self.model_accepts_loss_kwargs = False  # the loss is answer_loss's, the model computes none
+        # One label an answer position: the Trainer must not count one less, as it does where labels are shifted.
+        self._loss_shifts_labels = False
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        logits = answer_logits(model, inputs)
-        reduction = "mean" if num_items_in_batch is None else "sum"
-        loss = torch.nn.functional.cross_entropy(logits, inputs["labels"], reduction=reduction)
-        if num_items_in_batch is not None:
-            loss = loss / num_items_in_batch
-        return (loss, logits) if return_outputs else loss
+        inputs = {name: value for name, value in inputs.items() if name != "views"} | {"use_cache": False}
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        self.pace.count(len(inputs["labels"]), inputs["input_ids"].numel())
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def log(self, logs, start_time=None):
+        is_training = {"loss", "train_loss"} & set(logs)  # train_loss: the end, with what was not logged yet
+        super().log({**logs, **self.pace.take(self.accelerator)} if is_training else logs, start_time)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Loss, probability of `offensive` a meme (mean over its views), label a meme."""
         inputs = self._prepare_inputs(inputs)
-        with torch.no_grad():
-            loss, logits = self.compute_loss(model, inputs, return_outputs=True)
-        pair = list(self.prompt.label_token_ids)
-        by_view = torch.softmax(logits[:, pair].float(), dim=-1)[:, 1]
         views = inputs["views"].tolist()
+        with torch.no_grad():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        pair = list(self.prompt.label_token_ids)
+        by_view = torch.softmax(answer_logits(outputs)[:, pair], dim=-1)[:, 1]
         memes = torch.stack([scores.mean() for scores in by_view.split(views)])
         firsts = torch.tensor(np.cumsum([0] + views[:-1]), device=inputs["labels"].device)
         labels = (inputs["labels"][firsts] == pair[1]).long()
-        return loss, memes, labels
+        return loss.detach(), memes, labels
 
 
-def answer_logits(model, inputs: dict) -> torch.Tensor:
-    """Logits over the vocabulary at every answer position, shape [n, V]."""
-    forward = {name: value for name, value in inputs.items() if name not in ("labels", "views")}
-    logits = model(**forward, use_cache=False).logits
-    return logits.reshape(-1, logits.shape[-1]).float()
+def answer_logits(outputs) -> torch.Tensor:
+    """Float32 logits over the vocabulary at every answer position, shape [n, V], of packed or padded rows."""
+    return outputs.logits.reshape(-1, outputs.logits.shape[-1]).float()
+
+
+def answer_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
+    """Cross-entropy of the answers: their mean, or their sum over all answers of an optimizer step where given."""
+    if num_items_in_batch is None:
+        return torch.nn.functional.cross_entropy(answer_logits(outputs), labels)
+    return torch.nn.functional.cross_entropy(answer_logits(outputs), labels, reduction="sum") / num_items_in_batch
+
+
+class Pace(TrainerCallback):
+    """Rows (views) and tokens a second of the optimizer steps alone, evaluations and saving left out; peak memory."""
+
+    def __init__(self):
+        self.rows = self.tokens = 0
+        self.seconds = 0.0
+
+    def count(self, rows: int, tokens: int) -> None:
+        self.rows += rows
+        self.tokens += tokens
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds += time.perf_counter() - self.started
+
+    def take(self, accelerator) -> dict[str, float]:
+        """Figures since the last call, of all processes together; `rows` is how many views were trained on."""
+        counted = torch.tensor([[self.rows, self.tokens]], device=accelerator.device)
+        rows, tokens = accelerator.gather(counted).sum(0).tolist()
+        seconds = max(self.seconds, 1e-9)
+        self.rows = self.tokens = 0
+        self.seconds = 0.0
+        return {"rows": rows, "rows_per_second": round(rows / seconds, 2), "tokens_per_second": round(tokens / seconds),
+                "peak_memory_gb": round(peak_memory_bytes() / 1e9, 3)}
+
+
+def peak_memory_bytes() -> int:
+    """The GPU's allocated peak, or this process's peak resident set (Linux counts it in kilobytes)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

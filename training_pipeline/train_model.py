@@ -6,15 +6,18 @@ view behind it (packed_rows.py), so a step costs P + B*S tokens instead of B*(P 
 
 Reads   MODEL_DIR (a chat model; one without guard template and scoring.json gets them), DATASET_DIR (clean_dataset.py)
 Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), tokenizer, scoring.json, training.json,
-        checkpoint-N/ (complete: a run that was killed goes on from the last). A finished run is not repeated.
+        training.png, checkpoint-N/ (complete: a run that was killed goes on from the last and ends with the same
+        weights). A finished run is not repeated.
 
     MODEL_DIR=models/openchat DATASET_DIR=datasets/v3 OUTPUT_DIR=artifacts/lora python training_pipeline/train_model.py
+    accelerate launch training_pipeline/train_model.py      # the same on several GPUs, BATCH_SIZE memes on each
 """
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import DirectoryPath, Field
+from pydantic import AfterValidator, DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
 from result_output import claim_stdout
@@ -22,14 +25,23 @@ from script_settings import ENVIRONMENT, read_settings
 
 # What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
 RUN_IDENTITY = ("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation", "lora_r", "lora_alpha",
-                "lora_dropout", "max_text_tokens", "seed", "shuffle_labels", "packed_rows")
+                "lora_dropout", "max_text_tokens", "text_noise", "seed", "shuffle_labels", "packed_rows")
+
+
+def existing_folders(value: str) -> str:
+    """Folders with commas between them; ValueError names those that are not there."""
+    missing = [name.strip() for name in value.split(",") if not Path(name.strip()).is_dir()]
+    if missing:
+        raise ValueError(f"no such folder: {', '.join(missing)}")
+    return value
 
 
 class Settings(BaseSettings):
     model_config = ENVIRONMENT
 
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
-    dataset_dir: DirectoryPath = Field(description="folder of the data set that clean_dataset.py wrote")
+    dataset_dir: Annotated[str, AfterValidator(existing_folders)] = Field(
+        description="folder of a data set that clean_dataset.py wrote, several with commas")
     output_dir: Path = Field(description="folder that gets the adapter and its checkpoints")
     epochs: float = Field(2.0, gt=0, description="passes over the training rows")
     max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
@@ -40,8 +52,11 @@ class Settings(BaseSettings):
     lora_alpha: int = Field(32, ge=1, description="scale of the adapters is LORA_ALPHA / LORA_R")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout in front of the adapters")
     max_text_tokens: int = Field(256, ge=8, description="longer texts are cut, never the policy or the answer")
+    text_noise: float = Field(0.0, ge=0, le=1, description="share of the texts trained on as OCR might misread them")
     eval_steps: int = Field(50, ge=1, description="optimizer steps between evaluations on the validation split")
     save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints; a multiple of EVAL_STEPS")
+    early_stopping: int = Field(
+        0, ge=0, description="stop after so many evaluations in a row without a better AUROC; 0 never stops early")
     seed: int = Field(1, description="seed of the adapters, the order of rows and the dropout")
     shuffle_labels: bool = Field(False, description="1 trains on shuffled labels: a control, AUROC must come to 0.5")
     packed_rows: bool = Field(True, description="0 trains one example a row, for attention that cannot be packed")
@@ -53,50 +68,62 @@ def main() -> None:
     results = claim_stdout()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")
-    from training_run import open_run, read_splits
+    from accelerate import PartialState
 
-    splits = read_splits(settings.dataset_dir, settings.shuffle_labels, settings.seed)
-    run = open_run(settings, splits, RUN_IDENTITY)
+    from dataset_rows import read_splits
+    from training_run import open_run
+
+    folders = [Path(name.strip()) for name in settings.dataset_dir.split(",")]
+    splits = read_splits(folders, settings.shuffle_labels, settings.seed)
+    with PartialState().main_process_first():
+        run = open_run(settings, splits, RUN_IDENTITY)
     if run.is_finished:
         print(f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
               file=results)
         return
-    print(train(settings, splits, run), file=results)
+    try:
+        summary = train(settings, splits, run)
+    except ValueError as fault:
+        raise SystemExit(f"train_model.py: MODEL_DIR={settings.model_dir}: {fault}") from fault
+    if summary:
+        print(summary, file=results)
 
 
-def train(settings: Settings, splits: dict, run) -> str:
-    """Train, save and return the line that says what came of it."""
+def train(settings: Settings, splits: dict, run) -> str | None:
+    """Train, save and return the line that says what came of it; None in all processes but the first."""
     from guard_scores import encode_memes
     from guard_template import load_guard_tokenizer, read_guard_prompt
-    from training_run import finish_run, tfidf_floor
+    from tfidf_floor import tfidf_floor
+    from training_run import finish_run
 
     tokenizer, scoring = load_guard_tokenizer(settings.model_dir)
     prompt = read_guard_prompt(tokenizer, scoring)
-    memes = {name: encode_memes(prompt, rows, settings.max_text_tokens)
-             for name, rows in splits.items() if name in ("train", "validation")}
+    memes = {name: encode_memes(prompt, splits[name], settings.max_text_tokens) for name in ("train", "validation")}
     cut = sum(meme.cut_tokens > 0 for split in memes.values() for meme in split)
-    print(f"{len(memes['train'])} training and {len(memes['validation'])} validation memes, {cut} of them cut to "
-          f"{settings.max_text_tokens} tokens; policy {len(prompt.prefix_ids)} tokens", file=sys.stderr)
+    print(f"{cut} of {sum(map(len, memes.values()))} memes cut to {settings.max_text_tokens} tokens; "
+          f"policy {len(prompt.prefix_ids)} tokens", file=sys.stderr)
     model = load_lora_model(settings, prompt, memes)
-    trainer = make_trainer(settings, model, prompt, memes, scoring)
+    trainer = make_trainer(settings, model, prompt, memes, splits, scoring)
     trainer.train(resume_from_checkpoint=run.last_checkpoint)
     metrics = trainer.evaluate()
-    floor = tfidf_floor(splits, "validation")
-    finish_run(settings, run, trainer, tokenizer, scoring, {**metrics, "tfidf_floor_auroc": floor})
+    metrics["tfidf_floor_auroc"] = tfidf_floor(splits, "validation")
+    finish_run(settings, run, trainer, tokenizer, scoring, metrics)
+    if not trainer.is_world_process_zero():
+        return None
     return (f"wrote {settings.output_dir}: validation AUROC {metrics['eval_auroc']:.4f} "
-            f"(TF-IDF floor {floor:.4f}) after {trainer.state.global_step} steps")
+            f"(TF-IDF floor {metrics['tfidf_floor_auroc']:.4f}) after {trainer.state.global_step} steps")
 
 
 def load_lora_model(settings: Settings, prompt, memes: dict):
     """The NF4 base with fresh LoRA adapters on all linear layers."""
     import torch
+    from accelerate import PartialState
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
     from packed_rows import check_packable
 
-    longest = len(prompt.prefix_ids) + max(len(suffix) for split in memes.values() for meme in split
-                                           for suffix in meme.suffixes)
+    longest = len(prompt.prefix_ids) + settings.max_text_tokens + len(prompt.suffix_ids)
     if settings.packed_rows:
         check_packable(AutoConfig.from_pretrained(settings.model_dir), longest)
     torch.manual_seed(settings.seed)
@@ -105,12 +132,27 @@ def load_lora_model(settings: Settings, prompt, memes: dict):
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
     base = AutoModelForCausalLM.from_pretrained(
         settings.model_dir, quantization_config=quantization, dtype=dtype, attn_implementation="sdpa",
-        use_safetensors=True, device_map={"": 0 if torch.cuda.is_available() else "cpu"})
+        use_safetensors=True,
+        device_map={"": PartialState().local_process_index if torch.cuda.is_available() else "cpu"})
+    keep_weights_as_loaded(base)
     # Checkpointing saves memory that only a GPU is short of.
     base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=torch.cuda.is_available())
     return get_peft_model(base, LoraConfig(
         r=settings.lora_r, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
         target_modules="all-linear", task_type="CAUSAL_LM"))
+
+
+def keep_weights_as_loaded(base) -> None:
+    """Keep bitsandbytes from repacking the 4-bit weights at the first evaluation on CPUs with AVX512-BF16.
+
+    Its bfloat16 kernel rounds the scales, so training would go on with another base than it began with, and a resumed
+    run, which loads the weights anew, would differ from an unbroken one.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def compute_dtype():
@@ -122,15 +164,30 @@ def compute_dtype():
     return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
 
 
-def make_trainer(settings: Settings, model, prompt, memes: dict, scoring: dict):
+def make_trainer(settings: Settings, model, prompt, memes: dict, splits: dict, scoring: dict):
+    from transformers import EarlyStoppingCallback
+
+    from packed_trainer import PackedTrainer, RowCollator
+    from training_memes import CountEpochs, NoisyMemes
+    from training_run import CarryScoring, ranking_metrics
+
+    noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.max_text_tokens,
+                       settings.seed)
+    stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []
+    return PackedTrainer(
+        model=model, args=training_arguments(settings), prompt=prompt, train_dataset=noisy,
+        eval_dataset=memes["validation"], data_collator=RowCollator(prompt, compute_dtype(), settings.packed_rows),
+        processing_class=prompt.tokenizer,
+        compute_metrics=ranking_metrics([row["language"] for row in splits["validation"]]),
+        callbacks=[CountEpochs(noisy), *stopping, CarryScoring(scoring)])
+
+
+def training_arguments(settings: Settings):
     import torch
     from transformers import TrainingArguments
 
-    from packed_trainer import PackedTrainer, RowCollator
-    from training_run import CarryScoring, ranking_metrics
-
-    dtype = compute_dtype()
-    arguments = TrainingArguments(
+    dtype, on_gpu = compute_dtype(), torch.cuda.is_available()
+    return TrainingArguments(
         output_dir=str(settings.output_dir), num_train_epochs=settings.epochs, max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation, learning_rate=settings.learning_rate,
@@ -138,12 +195,9 @@ def make_trainer(settings: Settings, model, prompt, memes: dict, scoring: dict):
         eval_strategy="steps", eval_steps=settings.eval_steps, save_strategy="steps", save_steps=settings.save_steps,
         save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="auroc", greater_is_better=True,
         logging_steps=10, report_to=settings.report_to, remove_unused_columns=False, label_names=["labels"],
-        bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16, use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(), disable_tqdm=not sys.stderr.isatty())
-    return PackedTrainer(
-        model=model, args=arguments, prompt=prompt, train_dataset=memes["train"], eval_dataset=memes["validation"],
-        data_collator=RowCollator(prompt, dtype, settings.packed_rows), processing_class=prompt.tokenizer,
-        compute_metrics=ranking_metrics, callbacks=[CarryScoring(scoring)])
+        bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16, use_cpu=not on_gpu,
+        ddp_find_unused_parameters=False, dataloader_pin_memory=on_gpu,
+        disable_tqdm=not sys.stderr.isatty())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""Data sets as train_model.py reads them: one or several, checked, with what is left out counted."""
+
+import pytest
+from small_memes import meme_rows, save_dataset
+
+from dataset_rows import read_splits, rows_fingerprint
+
+
+def test_shuffled_labels_keep_their_balance_and_lose_their_rows(dataset_dir):
+    true, shuffled = (read_splits([dataset_dir], shuffle_labels, seed=1) for shuffle_labels in (False, True))
+    for name in ("train", "validation"):
+        pairs = [(row["label"], other["label"]) for row, other in zip(true[name], shuffled[name], strict=True)]
+        assert sum(a for a, _ in pairs) == sum(b for _, b in pairs)
+        assert 0.2 < sum(a != b for a, b in pairs) / len(pairs) < 0.8
+    assert shuffled["test"] == true["test"]
+    assert rows_fingerprint(true) != rows_fingerprint(shuffled)
+
+
+def test_several_folders_are_one_and_what_is_held_out_in_one_is_trained_on_in_none(dataset_dir, tmp_path, capsys):
+    held_out = read_splits([dataset_dir], False, seed=1)["test"][:3]
+    other = save_dataset(tmp_path / "other", train=meme_rows(10, 7) + held_out, validation=meme_rows(4, 8))
+    one, both = read_splits([dataset_dir], False, seed=1), read_splits([dataset_dir, other], False, seed=1)
+    assert len(both["train"]) == len(one["train"]) + 10 and len(both["validation"]) == len(one["validation"]) + 4
+    assert not {row["group"] for row in both["train"]} & {row["group"] for row in held_out}
+    assert "3 training rows left out" in capsys.readouterr().err
+
+
+def test_rows_without_text_are_left_out_and_counted(tmp_path, capsys):
+    rows = meme_rows(10, 1)
+    folder = save_dataset(tmp_path / "data", train=[{**rows[0], "text": None}, *rows[1:]],
+                          validation=meme_rows(4, 2))
+    assert len(read_splits([folder], False, seed=1)["train"]) == 9
+    assert "1 of 10 train rows left out" in capsys.readouterr().err
+
+
+def test_balance_is_told(dataset_dir, capsys):
+    read_splits([dataset_dir], False, seed=1)
+    assert "train: 96 rows, 50.0% offensive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("splits", [{"train": meme_rows(4, 1)}, {"validation": meme_rows(4, 1)}])
+def test_a_missing_split_is_refused_with_the_remedy(splits, tmp_path):
+    with pytest.raises(SystemExit, match="clean_dataset.py"):
+        read_splits([save_dataset(tmp_path / "data", **splits)], False, seed=1)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    folder = tmp_path / "data"
+    table = Dataset.from_list([{"text": "a", "label": 0}])
+    DatasetDict({"train": table, "validation": table}).save_to_disk(folder)
+    with pytest.raises(SystemExit, match="lacks the column group, image, language"):
+        read_splits([folder], False, seed=1)
+
+
+def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="no saved data set"):
+        read_splits([tmp_path], False, seed=1)
