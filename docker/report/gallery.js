@@ -1,0 +1,203 @@
+// The gallery: filters, order, pages of cards. Cards are made once and kept, so that no picture is decoded twice.
+
+const CARDS_A_PAGE = 48, CLOSE = 0.1;
+const controls = one("#controls"), list = one("#cards");
+const cards = new Map();
+const view = { rows: [], page: 0 };
+
+run.rows.forEach((row, index) => {
+  row.index = index;
+  row.failed = row.error !== null;
+});
+
+const shows = {
+  all: () => true,
+  uncertain: (row) => Math.abs(row.p - state.threshold) <= CLOSE,
+  failures: (row) => row.failed,
+  disagree: (row) => row.pt !== null && row.pi !== null && (row.pt >= state.threshold) !== (row.pi >= state.threshold),
+  unlabelled: (row) => row.gold === null,
+  flagged: isFlagged,
+  passed: (row) => !isFlagged(row),
+};
+for (const kind of ["tp", "fp", "fn", "tn"]) shows[kind] = (row) => kindOf(row) === kind;
+
+const error = (row) => (row.gold === null ? -1 : Math.abs(row.gold - row.p));
+const gap = (row) => (row.pt === null || row.pi === null ? -1 : Math.abs(row.pt - row.pi));
+const sorts = {
+  order: (row) => row.index,
+  high: (row) => -row.p,
+  low: (row) => row.p,
+  wrong: (row) => -error(row),
+  uncertain: (row) => Math.abs(row.p - state.threshold),
+  disagree: (row) => -gap(row),
+};
+
+const plain = (text) => text.normalize("NFKC").toLowerCase();
+const searched = (row) => (row.searched ??= plain([row.name, row.path, row.text, row.caption, row.error ?? ""].join("\n")));
+
+function choose() {
+  const { show, sort, search, language, category } = Object.fromEntries(new FormData(controls));
+  const words = plain(search).split(/\s+/).filter(Boolean);
+  view.rows = run.rows.filter((row) => shows[show](row) && (!language || row.language === language) &&
+    (!category || row.category === category) && words.every((word) => searched(row).includes(word)));
+  const key = sorts[sort];
+  view.rows.sort((a, b) => key(a) - key(b) || a.index - b.index);
+  view.page = Math.min(view.page, Math.max(0, Math.ceil(view.rows.length / CARDS_A_PAGE) - 1));
+}
+
+function showGallery() {
+  choose();
+  for (const output of all("[data-tally]")) {
+    output.textContent = run.rows.filter(shows[output.dataset.tally]).length.toLocaleString("en");
+  }
+  const first = view.page * CARDS_A_PAGE, shown = view.rows.slice(first, first + CARDS_A_PAGE);
+  list.replaceChildren(...shown.map(cardOf));
+  const count = view.rows.length.toLocaleString("en");
+  one("#status").textContent = view.rows.length === 0 ? `None of the ${run.unit}s is like that.`
+    : `${count} of ${run.rows.length.toLocaleString("en")} ${run.unit}s`;
+  for (const pager of all("[data-pager]")) {
+    one("span", pager).textContent = shown.length ? `${first + 1}–${first + shown.length} of ${count}` : "";
+    one('[data-step="-1"]', pager).disabled = view.page === 0;
+    one('[data-step="1"]', pager).disabled = first + CARDS_A_PAGE >= view.rows.length;
+  }
+}
+
+function cardOf(row) {
+  if (!cards.has(row.index)) cards.set(row.index, newCard(row));
+  const card = cards.get(row.index);
+  showVerdict(card, row);
+  showPicture(card, row, controls.elements.boxes?.checked);
+  return card;
+}
+
+function newCard(row) {
+  const card = one("#card").content.cloneNode(true).firstElementChild;
+  card.dataset.index = row.index;
+  one("h3 bdi", card).textContent = row.name;
+  one("h3", card).title = row.path || row.name;
+  one(".read", card).textContent = row.text;
+  one(".caption", card).textContent = row.caption && `Caption: ${row.caption}`;
+  one(".views", card).textContent = viewsText(row);
+  one(".error", card).textContent = row.failed ? `Failed: ${row.error}` : "";
+  one(".tags", card).textContent = [run.languages[row.language] ?? row.language, row.category].filter(Boolean).join(" · ");
+  one(".filled", card).setAttribute("width", 100 * row.p);
+  one(".open", card).setAttribute("aria-label", `Details of ${row.name}`);
+  const frame = one(".frame", card);
+  if (frame) fillFrame(frame, row);
+  return card;
+}
+
+function viewsText(row) {
+  const views = [["text alone", row.pt], ["picture and text", row.pi]].filter(([, p]) => p !== null);
+  return views.map(([name, p]) => `${name} ${p.toFixed(4)}`).join(" · ");
+}
+
+function showVerdict(card, row) {
+  const kind = kindOf(row), flagged = isFlagged(row);
+  card.classList.toggle("wrong", kind === "fp" || kind === "fn");
+  one(".score", card).textContent = row.p.toFixed(4);
+  one(".badge", card).textContent = flagged ? "flagged" : "passed";
+  one(".badge", card).className = `badge ${flagged ? "flagged" : "passed"}`;
+  one(".truth", card).textContent = truthText(row, kind);
+  one(".line", card).setAttribute("x", 100 * state.threshold - 0.4);
+}
+
+function truthText(row, kind) {
+  if (kind === null) return "no label";
+  const label = row.gold ? "labelled harmful" : "labelled harmless";
+  return { fp: `${label}: false positive`, fn: `${label}: false negative` }[kind] ?? label;
+}
+
+// Blurred: whatever a person or the detector calls harmful, and what nobody could judge.
+function isBlurred(row) {
+  const harmful = row.gold === 1 || row.printed === 1 || isFlagged(row) || row.failed;
+  return harmful && controls.elements.blur.checked && !state.revealed.has(row.index);
+}
+
+function fillFrame(frame, row) {
+  const image = one("img", frame), picture = frame.parentElement;
+  const webp = thumbnails[row.index];
+  picture.classList.toggle("absent", !webp);
+  if (!webp) {
+    frame.replaceChildren(`No picture to show${row.missing ? `: ${row.missing}` : ""}`);
+    one(".reveal", picture).hidden = true;
+    return;
+  }
+  image.src = `data:image/webp;base64,${webp}`;
+  frame.append(outlines(row));
+}
+
+function outlines(row) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 1000 1000");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  for (const line of row.lines) {
+    const polygon = document.createElementNS(svg.namespaceURI, "polygon");
+    polygon.setAttribute("points", line.box.join(" "));
+    svg.append(polygon);
+  }
+  return svg;
+}
+
+function showPicture(holder, row, outlined) {
+  const picture = one(".picture", holder), image = picture && one("img", picture);
+  if (!image) return;
+  const blurred = isBlurred(row);
+  picture.classList.toggle("blurred", blurred);
+  one("svg", picture).toggleAttribute("hidden", !outlined);
+  image.alt = blurred ? "blurred picture" : row.caption || row.name;
+  const button = one(".reveal", picture);
+  button.hidden = !blurred && !state.revealed.has(row.index);
+  button.textContent = blurred ? "Show the picture" : "Blur again";
+  button.setAttribute("aria-label", `${button.textContent}: ${row.name}`);
+}
+
+function toggleReveal(row) {
+  if (!state.revealed.delete(row.index)) state.revealed.add(row.index);
+}
+
+function rowOf(element) {
+  return run.rows[Number(element.closest("[data-index]").dataset.index)];
+}
+
+controls.addEventListener("submit", (event) => event.preventDefault());
+controls.addEventListener("input", (event) => {
+  if (event.target.name === "show" && event.target.value === "uncertain") controls.elements.sort.value = "uncertain";
+  view.page = 0;
+  showGallery();
+});
+
+list.addEventListener("click", (event) => {
+  if (event.target.closest(".open")) openDetails(rowOf(event.target));
+  if (!event.target.closest(".reveal")) return;
+  toggleReveal(rowOf(event.target));
+  cardOf(rowOf(event.target));
+});
+
+for (const pager of all("[data-pager]")) {
+  pager.append(one("#pager").content.cloneNode(true));
+  pager.addEventListener("click", (event) => {
+    if (!event.target.dataset.step) return;
+    view.page += Number(event.target.dataset.step);
+    showGallery();
+    one("#gallery .listed").scrollIntoView({ block: "start" });
+  });
+}
+
+one("#matrix")?.addEventListener("click", (event) => {
+  const cell = event.target.closest("[data-show]");
+  if (!cell) return;
+  one(`#show input[value="${cell.dataset.show}"]`).checked = true;
+  view.page = 0;
+  showGallery();
+  one("#gallery").scrollIntoView();
+  one("#show input:checked").focus({ preventScroll: true });
+});
+
+// The slider moves faster than cards need to follow.
+let waiting = null;
+document.addEventListener("threshold", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(showGallery, 120);
+});
