@@ -1,6 +1,7 @@
 """Small random models of the real architectures, made on the spot, and pictures with text in them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ GUARD_TEMPLATE = (
     " | replace('<meme>', '< meme>') | replace('</s>', '< /s>') | replace('<s>', '< s>') | replace('<|', '< |') }}"
     "{{ ' </meme>\\nIs it unsafe or safe?<|im_end|>\\n<|im_start|>assistant\\n' }}"
 )
+# Root in a container has no sandbox; the rest keeps Chromium from calling home.
+CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                  "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SCORING = {
     "label_words": {"offensive": "unsafe", "ok": "safe"},
     "views": {"text": "{text}", "image_text": "Image: {caption}, Caption: {text}"},
@@ -123,3 +127,55 @@ def memes_dir(tmp_path_factory, draw_meme) -> Path:
     for number, text in enumerate(texts):
         draw_meme(text, colour=(40 + 20 * number, 90, 200 - 20 * number)).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_up_report(repo, run_script, tmp_path_factory):
+    """The sample memes with made-up scores, and three hostile rows: (settings, evidence lines, gold labels)."""
+    from made_up_run import HOSTILE_NAME, hostile_evidence, meme_evidence, sample_memes, write_run
+
+    folder = tmp_path_factory.mktemp("report")
+    memes = sample_memes(repo)
+    labels = [meme | {"category": f"kind {number % 3}"} for number, meme in enumerate(memes)]
+    labels.append({"file_name": HOSTILE_NAME, "label": "ok", "language": "ms", "category": '"><script>window.hacked=1'})
+    lines = meme_evidence(memes) + hostile_evidence(folder)
+    settings = write_run(folder, lines, labels) | {"TITLE": "Sample memes with made-up scores </title><script>"}
+    made = run_script("docker/evaluate_predictions.py", settings)
+    assert made.returncode == 0, made.stderr.decode()
+    return settings, lines, [int(meme["label"] == "offensive") for meme in memes] + [0, None, 0]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """visit(report folder, ...): its page; fails where the console complained or anything was fetched."""
+    contexts, complaints = [], []
+
+    def open_page(folder, **options):
+        context = chromium.new_context(viewport={"width": 1280, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or complaints.append(asked.url))
+        page.goto(f"file://{folder}/report.html")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture
+def page(visit, made_up_report):
+    return visit(made_up_report[0]["OUTPUT_DIR"])
