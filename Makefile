@@ -3,14 +3,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-test tesseract demo test lint clean
+.PHONY: help install install-test tesseract chromium demo test lint clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ ##/' | awk -F ' ## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed tesseract    ## virtual environment with the pinned stack, Tesseract's Tamil
 
-install-test: $(VENV)/.installed-test tesseract
+install-test: $(VENV)/.installed-test tesseract chromium
 
 demo: install    ## the whole road with tiny models, no GPU, no key, no network: at most 8 minutes on 2 cores
 	@$(BIN)/python demo.py
@@ -44,3 +44,11 @@ tesseract:
 	  (apt-get update -qq && apt-get install -y -qq --no-install-recommends tesseract-ocr tesseract-ocr-tam) >/dev/null 2>&1 \
 	  || echo "Tesseract's Tamil could not be installed: Tamil text in pictures will not be read"; \
 	else echo "tesseract-ocr-tam is not installed (needs root and apt): Tamil text in pictures will not be read"; fi
+
+# The report is tested in a real browser; without one those tests are skipped and say so.
+chromium:
+	@if command -v chromium >/dev/null; then true; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 \
+	  || echo "Chromium could not be installed: the report is not tested in a browser"; \
+	else echo "chromium is not installed (needs root and apt): the report is not tested in a browser"; fi
