@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from gptq_kernel import config_with_kernel
 from scoring_prompt import ScoringPrompt, UnusableModel, build_prompt, read_scoring
 
 
@@ -120,7 +121,8 @@ def attention_window(config, longest_path: int) -> int | None:
     return window
 
 
-def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, max_text_tokens: int) -> GuardScorer:
+def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, max_text_tokens: int,
+                gptq_backend: str = "auto") -> GuardScorer:
     """Load tokenizer and weights (safetensors, 16-bit or GPTQ) and compute the policy's cache."""
     scoring = read_scoring(model_dir)
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -131,9 +133,10 @@ def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, max
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         prompt = build_prompt(tokenizer, scoring)
         model = AutoModelForCausalLM.from_pretrained(
-            model_dir, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            model_dir, config=config_with_kernel(model_dir, device, gptq_backend),
+            local_files_only=True, trust_remote_code=False, use_safetensors=True,
             dtype=getattr(torch, dtype), attn_implementation="sdpa", device_map={"": device},
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (ImportError, OSError, ValueError, KeyError) as error:
         raise UnusableModel(f"{model_dir} cannot be loaded (safetensors only): {error}") from error
     return GuardScorer(model.eval(), prompt, tokens_a_row, max_text_tokens + len(prompt.suffix_ids))

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
+from gptq_kernel import compile_nothing
 from script_settings import ENVIRONMENT, read_settings
 
 
@@ -30,6 +31,10 @@ class Settings(BaseSettings):
     dtype: str = Field(
         "auto", pattern="^(auto|float32|bfloat16|float16)$",
         description="precision: auto, float32, bfloat16 or float16; auto: 16-bit on a GPU, on a CPU the LLM in float32")
+    gptq_backend: str = Field(
+        "auto", pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
+        description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "
+        "exllama_v2, marlin and machete need nvcc")
     batch_size: int = Field(16, ge=1, le=1024, description="images captioned and scored together")
     max_wait_ms: float = Field(20, ge=0, le=60_000, description="longest wait for a batch to fill, milliseconds")
     threshold: float | None = Field(None, ge=0, le=1, description="label 1 from here on; scoring.json's when unset")
@@ -50,6 +55,7 @@ class Settings(BaseSettings):
 def main() -> int:
     settings = read_settings(Settings, __doc__)
     go_offline()
+    compile_nothing()
     from result_stream import take_stdout
 
     try:

@@ -73,7 +73,8 @@ class ScoringSession:
               file=sys.stderr, flush=True)
         self.captioner.set_result(
             load_captioner(settings.caption_model_dir, device, caption_dtype, settings.max_caption_tokens))
-        scorer = load_scorer(settings.llm_dir, device, llm_dtype, settings.tokens_a_row, settings.max_text_tokens)
+        scorer = load_scorer(settings.llm_dir, device, llm_dtype, settings.tokens_a_row, settings.max_text_tokens,
+                             settings.gptq_backend)
         self.reader.result()
         return scorer
 
