@@ -121,7 +121,7 @@ def load_lora_model(settings: Settings, prompt, memes: dict):
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-    from packed_rows import check_packable
+    from packed_rows import check_packable, prove_packable
 
     longest = len(prompt.prefix_ids) + settings.max_text_tokens + len(prompt.suffix_ids)
     if settings.packed_rows:
@@ -131,12 +131,14 @@ def load_lora_model(settings: Settings, prompt, memes: dict):
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
     base = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir, quantization_config=quantization, dtype=dtype, attn_implementation="sdpa",
-        use_safetensors=True,
+        settings.model_dir, quantization_config=quantization, dtype=dtype, use_safetensors=True,
         device_map={"": PartialState().local_process_index if torch.cuda.is_available() else "cpu"})
     keep_weights_as_loaded(base)
     # Checkpointing saves memory that only a GPU is short of.
     base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=torch.cuda.is_available())
+    if settings.packed_rows:
+        batch = [suffix for meme in memes["train"][:settings.batch_size] for suffix in meme.suffixes]
+        prove_packable(base, prompt.prefix_ids, batch, dtype)
     return get_peft_model(base, LoraConfig(
         r=settings.lora_r, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
         target_modules="all-linear", task_type="CAUSAL_LM"))

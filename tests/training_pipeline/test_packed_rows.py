@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
+from small_memes import meme_rows
 
 from guard_scores import EncodedMeme
 from packed_rows import check_packable, pack_row, prove_packable
@@ -201,3 +202,22 @@ def test_a_short_window_is_found_by_trying_too():
 def test_16_bit_rounding_is_not_taken_for_a_fault():
     model = new_model("Mistral", SIZES).bfloat16()
     prove_packable(model, PREFIX, SUFFIXES, torch.bfloat16)
+
+
+def test_training_tries_the_model_before_it_begins(base_dir, tmp_path):
+    """GPT-Neo's local layers look back 256 tokens of the row, so that most suffixes lose sight of the policy."""
+    from guard_scores import encode_memes
+    from guard_template import load_guard_tokenizer, read_guard_prompt
+    from train_model import Settings, load_lora_model
+
+    folder = tmp_path / "gpt-neo"
+    tokenizer, _ = load_guard_tokenizer(base_dir)
+    new_model("GPTNeo", {**ENDS, "vocab_size": len(tokenizer), "hidden_size": 64, "num_layers": 2, "num_heads": 4,
+                         "attention_types": [[["global", "local"], 1]]}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    prompt = read_guard_prompt(*load_guard_tokenizer(folder))
+    memes = {"train": encode_memes(prompt, meme_rows(16, 1))}
+    settings = {"model_dir": folder, "dataset_dir": str(tmp_path), "output_dir": tmp_path / "lora"}
+    with pytest.raises(ValueError, match="GPTNeoForCausalLM answers otherwise.*PACKED_ROWS=0"):
+        load_lora_model(Settings(**settings), prompt, memes)
+    load_lora_model(Settings(**settings, packed_rows=False), prompt, memes)
