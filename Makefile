@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-test tesseract chromium demo test lint clean
+.PHONY: help install install-test tesseract chromium demo test lint image image-test clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ ##/' | awk -F ' ## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +21,12 @@ test: install-test    ## all tests
 
 lint: $(VENV)/.installed-test    ## ruff
 	@$(BIN)/ruff check .
+
+image:           ## the container with the demo's models, or those of LLM= and CAPTIONER= (needs Docker)
+	@docker/build_image.sh
+
+image-test: install    ## build the container and run it sealed, as the challenge does (needs Docker, or root and apt)
+	@docker/smoke_test.sh
 
 clean:           ## remove artifacts, keep the virtual environment
 	rm -rf artifacts

@@ -34,7 +34,7 @@ RUN chmod -R a+rX /models
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="memes2024" \
-      org.opencontainers.image.description="Harmful-meme detector: image paths on stdin, probability and label on stdout" \
+      org.opencontainers.image.description="Harmful-meme detector: image paths in, probability and label out" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 meme \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin meme
