@@ -1,9 +1,10 @@
 """A Mistral-architecture chat model, trained from scratch in a minute and a half on two CPU cores.
 
 It stands in for the 7B chat model of a real run: same classes, same files, own byte-level BPE tokenizer, special
-tokens and chat template. Real chat models bring reading skill along; this one gets its bit from lessons about memes,
-asked in the policy's own frame: which word is missing, which words are there. None tells a
-label, so what the guard model knows of harm it has from fine-tuning alone.
+tokens and chat template. Real chat models bring reading skill along; this one gets its bit from two lessons about memes
+in the policy's own frame: to go on with a meme's text, and to answer with the words that it holds, all at once. So the
+answer position looks at the whole meme before fine-tuning begins. Neither lesson tells a label: between the two label
+words the answer is even, whatever the meme.
 """
 
 import random
@@ -18,13 +19,11 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-QUESTIONS = {
-    "missing": "Answer with the word that is missing at ___.",
-    "word": "Answer with any word of the meme in place of ___.",  # so that the answer looks at the whole text
-    "harm": "Answer with one word, unsafe or safe.",  # the policy's own; answered by a coin: the form, not the content
-}
-QUESTION_WEIGHTS = {"missing": 3, "word": 3, "harm": 1}
+LABEL_WORDS_SHARE = 0.3  # of the answer's probability, half for each; the meme's tokens share the rest evenly
 VOCABULARY_SIZE = 4096
+# GPT-2's way to split into words, but with marks (\p{M}) as letters: else every vowel sign cuts a Tamil word, and a
+# Tamil meme is three times as long as the others.
+WORDS = r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 HIDDEN_SIZE = 256  # a multiple of GPTQ's group of 128, as every real model's is
 MEMES_A_STEP = 20
 PEAK_LEARNING_RATE = 2e-3
@@ -46,18 +45,20 @@ def train_llm(memes: list[dict], policy: str, output_dir: Path, steps: int, seed
 
 def train_tokenizer(texts: list[str], policy: str):
     """Byte-level BPE; the policy and the label words are in the corpus, so they come out as whole words."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(WORDS), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE, special_tokens=[BOS, EOS, TURN, END], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     label_words = ["\nunsafe\n", "\nsafe\n"] * 100
-    bpe.train_from_iterator(texts + [policy, *QUESTIONS.values()] * 20 + label_words, trainer)
+    bpe.train_from_iterator(texts + [policy] * 20 + label_words, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=EOS, additional_special_tokens=[TURN, END],
         model_max_length=4096, clean_up_tokenization_spaces=False,
@@ -78,15 +79,17 @@ def new_model(tokenizer):
 
 
 def fit(model, tokenizer, memes: list[dict], policy: str, steps: int, shuffle: random.Random) -> tuple[float, float]:
-    """Train on packed rows of lessons; returns the last steps' mean loss on the memes' text and on the answers."""
+    """Train on packed rows; returns the last steps' mean loss on the memes' text and on the answers."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    frame = policy_frame(tokenizer, policy)
+    label_ids = [tokenizer.convert_tokens_to_ids(word) for word in ("safe", "unsafe")]
     losses = []
     model.train()
     for _ in range(steps):
-        question = shuffle.choices(list(QUESTION_WEIGHTS), list(QUESTION_WEIGHTS.values()))[0]
-        text_loss, answer_loss = lesson_losses(model, tokenizer, shuffle.sample(memes, min(MEMES_A_STEP, len(memes))),
-                                               policy, question, shuffle)
+        contents = [as_a_view(meme, shuffle) for meme in shuffle.sample(memes, min(MEMES_A_STEP, len(memes)))]
+        content_ids = tokenizer(contents, add_special_tokens=False)["input_ids"]
+        text_loss, answer_loss = lesson_losses(model, frame, content_ids, label_ids)
         (text_loss + answer_loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -97,60 +100,39 @@ def fit(model, tokenizer, memes: list[dict], policy: str, steps: int, shuffle: r
     return float(last[0]), float(last[1])
 
 
-def lesson_losses(model, tokenizer, memes: list[dict], policy: str, question: str, shuffle: random.Random):
-    """Mean next-token loss on the memes' own tokens and, apart from it, on the answers' tokens."""
-    prefix_ids, turn_ids = framed_question(tokenizer, policy, question)
-    suffixes, answer_lengths = [], []
-    for meme in memes:
-        content, answer = lesson(meme, question, shuffle)
-        content_ids = tokenizer(content, add_special_tokens=False)["input_ids"]
-        answer_ids = tokenizer(answer + END, add_special_tokens=False)["input_ids"]
-        suffixes.append(content_ids + turn_ids + answer_ids)
-        answer_lengths.append(len(answer_ids))
-    row = pack_row(prefix_ids, suffixes)
-    inputs = row.model_inputs("cpu") | {"logits_to_keep": 0}
-    logits = model(**inputs, use_cache=False).logits[0]
-    losses = torch.nn.functional.cross_entropy(logits[:-1], row.input_ids[0, 1:], reduction="none")
-    # The loss at position i is that of token i + 1; a suffix's first token follows another suffix, not the prefix.
-    is_answer, is_text = torch.zeros(len(losses), dtype=bool), torch.zeros(len(losses), dtype=bool)
-    start = len(prefix_ids)
-    for suffix, answer_length in zip(suffixes, answer_lengths, strict=True):
-        end = start + len(suffix)
-        is_text[start:end - 1 - answer_length] = True
-        is_answer[end - 1 - answer_length:end - 1] = True
-        start = end
-    return losses[is_text].mean(), losses[is_answer].mean()
-
-
-def framed_question(tokenizer, policy: str, question: str) -> tuple[list[int], list[int]]:
-    """Tokens before and behind the meme: the policy's frame with its last sentence asking something else."""
-    frame = policy.replace(QUESTIONS["harm"], QUESTIONS[question])
+def policy_frame(tokenizer, policy: str) -> tuple[list[int], list[int]]:
+    """Tokens before and behind the meme, up to the answer."""
     rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": frame}], tokenize=False, add_generation_prompt=True)
+        [{"role": "user", "content": policy}], tokenize=False, add_generation_prompt=True)
     before, behind = rendered.split("{meme}")
     return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, behind))
 
 
-def lesson(meme: dict, question: str, shuffle: random.Random) -> tuple[str, str]:
-    """(content between the marks, answer) of one question about one meme, in one of the guard's two views."""
-    text = meme["text"]
-    if question == "harm":
-        answer = shuffle.choice(["safe", "unsafe"])
-    elif question == "missing":
-        text, answer = with_gap(text, meme["language"], shuffle)
-    else:
-        answer = with_gap(text, meme["language"], shuffle)[1]
-        text += " ___"
-    if shuffle.random() < 0.5:
-        return f"Image: {meme['caption']}, Caption: {text}", answer
-    return text, answer
+def as_a_view(meme: dict, shuffle: random.Random) -> str:
+    """A meme's content in one of the guard's two views."""
+    return meme["text"] if shuffle.random() < 0.5 else f"Image: {meme['caption']}, Caption: {meme['text']}"
 
 
-def with_gap(text: str, language: str, shuffle: random.Random) -> tuple[str, str]:
-    """The text without one of its words (two characters in Chinese, which is written without spaces), and the word."""
-    if language == "zh" and len(text) > 4:
-        start = shuffle.randrange(len(text) - 1)
-        return f"{text[:start]}___{text[start + 2:]}", text[start:start + 2]
-    words = text.split()
-    gap = shuffle.randrange(len(words))
-    return " ".join(words[:gap] + ["___"] + words[gap + 1:]), words[gap]
+def lesson_losses(model, frame: tuple[list[int], list[int]], content_ids: list[list[int]], label_ids: list[int]):
+    """Mean next-token loss on the contents and, apart from it, mean cross-entropy of the answers."""
+    before, behind = frame
+    row = pack_row(before, [content + behind for content in content_ids])
+    logits = model(**row.model_inputs("cpu") | {"logits_to_keep": 0}, use_cache=False).logits[0]
+    # Position i predicts token i + 1; the first token of a content follows another meme's, not the policy.
+    is_text = torch.zeros(len(logits) - 1, dtype=torch.bool)
+    start = len(before)
+    for content in content_ids:
+        is_text[start:start + len(content) - 1] = True
+        start += len(content) + len(behind)
+    text_loss = torch.nn.functional.cross_entropy(logits[:-1][is_text], row.input_ids[0, 1:][is_text])
+    answers = torch.stack([answer_distribution(content, label_ids, logits.shape[-1]) for content in content_ids])
+    return text_loss, torch.nn.functional.cross_entropy(logits[row.answer_positions], answers)
+
+
+def answer_distribution(content_ids: list[int], label_ids: list[int], vocabulary_size: int) -> torch.Tensor:
+    """What the answer should be: any token of the meme, or either label word; shape [V], sums to 1."""
+    distribution = torch.zeros(vocabulary_size)
+    tokens = sorted(set(content_ids))
+    distribution[tokens] = (1 - LABEL_WORDS_SHARE) / len(tokens)
+    distribution[label_ids] += LABEL_WORDS_SHARE / 2
+    return distribution

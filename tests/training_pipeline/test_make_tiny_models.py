@@ -2,9 +2,10 @@
 
 import random
 
+import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, BlipForConditionalGeneration, BlipProcessor
 
-from tiny_llm import lesson, with_gap
+from tiny_llm import LABEL_WORDS_SHARE, answer_distribution, as_a_view
 
 SCRIPT = "training_pipeline/make_tiny_models.py"
 MEME = {"text": "this is my third kopi today", "caption": "a cat on a bus", "language": "en"}
@@ -35,17 +36,17 @@ def test_a_folder_without_samples_is_refused(run_script, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_lessons_tell_no_label():
-    """The answers are the meme's own words or a coin's; a label is not even read."""
-    shuffle = random.Random(1)
-    words = set(MEME["text"].split())
-    for question, answers in (("harm", {"safe", "unsafe"}), ("missing", words), ("word", words)):
-        given = {lesson(MEME, question, shuffle)[1] for _ in range(60)}
-        assert given == answers
+def test_the_lessons_tell_no_label():
+    """The answer is the meme's own tokens and both label words alike; a meme's label is not even read."""
+    answer = answer_distribution([5, 7, 7], label_ids=[1, 2], vocabulary_size=10)
+    assert answer.sum() == pytest.approx(1) and answer[1] == answer[2] == pytest.approx(LABEL_WORDS_SHARE / 2)
+    assert answer[5] == answer[7] == pytest.approx((1 - LABEL_WORDS_SHARE) / 2)
+    assert not answer[[0, 3, 4, 6, 8, 9]].any()
+    views = {as_a_view(MEME, random.Random(seed)) for seed in range(20)}
+    assert views == {MEME["text"], f"Image: {MEME['caption']}, Caption: {MEME['text']}"}
 
 
-def test_a_gap_hides_one_word():
-    text, word = with_gap("one two three", "en", random.Random(2))
-    assert text.replace("___", word) == "one two three" and word in ("one", "two", "three")
-    text, word = with_gap("星期一又来了", "zh", random.Random(2))
-    assert text.replace("___", word) == "星期一又来了" and len(word) == 2
+def test_vowel_signs_do_not_cut_tamil_words(tiny_models_dir):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models_dir / "base-llm")
+    assert len(tokenizer("இன்று", add_special_tokens=False)["input_ids"]) <= 2
+    assert tokenizer.decode(tokenizer("இன்று நல்ல நாள்!")["input_ids"]) == "இன்று நல்ல நாள்!"
