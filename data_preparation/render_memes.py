@@ -7,7 +7,7 @@ Reads the dataset that clean_dataset.py wrote (DATASET_DIR), writes OUTPUT_DIR:
     held_out/stdin.csv   their file names, one a line
     held_out/labels.csv  file_name, object, caption, text, label, language, group
     held_out/metadata.csv  the same table under the name that `load_dataset("imagefolder")` wants
-    README.md            the dataset card
+    README.md            the dataset card, with composition.png
 
 The same settings draw the same files, so running it again is safe. It needs Debian's fonts:
 `apt-get install fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji`.
@@ -32,11 +32,11 @@ from pydantic_settings import BaseSettings
 
 from meme_drawing import OBJECTS, SIZES, draw_meme, named_object
 from meme_text import MissingFonts, require_fonts
+from sample_memes_card import card_files
 from script_settings import ENVIRONMENT, read_settings
 
 TRAIN_PIXELS = 128  # square: a BLIP processor squeezes any picture into a square, so these are squeezed alike
 WEBP_QUALITY = 25  # about 2 kB a picture; most of it is the outlined text
-CARD = Path(__file__).with_name("sample_memes_card.md")
 
 
 class Settings(BaseSettings):
@@ -62,7 +62,10 @@ def main() -> None:
     write_held_out(held_out, settings.output_dir / "held_out", settings.seed)
     drawn = train_rows(splits["train"], settings.train_pictures, settings.seed)
     write_parquet(drawn, settings.train_pictures, settings.output_dir / "train.parquet")
-    write_card(settings, held_out)
+    drawn_with = (f"`TRAIN_PICTURES={settings.train_pictures} HELD_OUT_PICTURES={settings.held_out_pictures} "
+                  f"SEED={settings.seed}`")
+    for name, content in card_files(settings.output_dir, drawn_with).items():
+        save_atomically(settings.output_dir / name, content)
     print(f"wrote {settings.train_pictures:,} training pictures and {len(held_out)} held-out memes "
           f"({len({row['group'] for row in held_out})} ideas) to {settings.output_dir}", file=sys.stderr)
 
@@ -177,19 +180,6 @@ def write_parquet(drawn: Iterator[dict], count: int, path: Path) -> None:
     aside = path.with_suffix(".aside")
     table.to_parquet(str(aside))
     os.replace(aside, path)
-
-
-def write_card(settings: Settings, held_out: list[dict]) -> None:
-    """README.md, from the template beside this script."""
-
-    def counts(column: str) -> str:
-        return ", ".join(f"{count} {name}" for name, count in sorted(Counter(row[column] for row in held_out).items()))
-
-    drawn_with = f"TRAIN_PICTURES={settings.train_pictures} HELD_OUT_PICTURES={settings.held_out_pictures} "
-    card = CARD.read_text(encoding="utf-8").format(
-        train=f"{settings.train_pictures:,}", held_out=len(held_out), labels=counts("label"),
-        languages=counts("language"), objects=", ".join(OBJECTS), settings=f"`{drawn_with}SEED={settings.seed}`")
-    save_atomically(settings.output_dir / "README.md", card.encode())
 
 
 if __name__ == "__main__":

@@ -65,14 +65,14 @@ def main() -> None:
         threshold = reported_threshold(rows, settings.threshold)
     except UnusableInput as unusable:
         raise SystemExit(f"evaluate_predictions.py: {unusable}") from None
-    report = measure_run(rows, threshold, settings.bootstrap_samples, settings.seed)
+    report = measure_run(rows, threshold, settings.threshold, settings.bootstrap_samples, settings.seed)
     page = draw_page(rows, report, settings)
     write_outputs(settings.output_dir, page, report)
     print(f"{finding(report)}; wrote {settings.output_dir / 'report.html'} "
           f"({len(page.encode()) / 1e6:.1f} MB, {len(rows):,} rows)")
 
 
-def measure_run(rows: list, threshold: float, resamples: int, seed: int) -> dict:
+def measure_run(rows: list, threshold: float, asked: float | None, resamples: int, seed: int) -> dict:
     """Everything that metrics.json holds, there with `measured` (None where nothing has a label) at its top level."""
     from report_metrics import (
         calibration_error,
@@ -89,11 +89,11 @@ def measure_run(rows: list, threshold: float, resamples: int, seed: int) -> dict
     sound = labelled_rows([row for row in rows if not (row.evidence and row.evidence.error)])
     failed = failures(rows)
     return {
-        "rows_in_run": len(rows), "threshold": threshold,
+        "rows_in_run": len(rows), "threshold": threshold, "threshold_is_inferred": asked is None and threshold != 0.5,
         "flagged": sum(verdict(row.probability, threshold) for row in rows),
         "judged_anew": sum(row.printed_label not in (None, verdict(row.probability, threshold)) for row in rows),
         "measured": measure(sample, threshold, resamples, seed) if len(sample) else None,
-        "calibration_error": calibration_error(sample.labels, sample.scores) if len(sample) else None,
+        "expected_calibration_error": calibration_error(sample.labels, sample.scores) if len(sample) else None,
         "calibration_error_by_chance": calibration_error_by_chance(sample, 200, seed) if len(sample) else None,
         "without_failures": measure(sound, threshold, resamples, seed) if failed and len(sound) else None,
         "by_language": measures_by("language", rows, threshold, resamples, seed),

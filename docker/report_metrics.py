@@ -5,11 +5,13 @@ known: a meme and its translations are not independent observations. Each resamp
 all resamples are measured at once; test_report_metrics.py holds these sums against scikit-learn's.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 CALIBRATION_BINS = 10
+MAX_PARTS = 50  # a column of more values than these is no way to part the rows
 WEIGHTS_AT_ONCE = 2_000_000  # numbers of one block of resamples: 16 MB
 BAND_POINTS = np.linspace(0, 1, 101)
 
@@ -81,9 +83,8 @@ def ratio(part: float, whole: float) -> float | None:
 def bootstrap_weights(sample: Labelled, resamples: int, seed: int):
     """Blocks of shape [resamples in the block, rows]: how often each row was drawn, whole groups at a time."""
     random = np.random.default_rng(seed)
-    groups = int(sample.groups.max()) + 1 if len(sample) else 0
     present, members = np.unique(sample.groups, return_inverse=True)
-    block = max(1, WEIGHTS_AT_ONCE // max(1, groups))
+    block = max(1, WEIGHTS_AT_ONCE // len(sample))
     for start in range(0, resamples, block):
         draws = random.multinomial(len(present), np.full(len(present), 1 / len(present)), min(block, resamples - start))
         yield draws[:, members].astype(float)
@@ -172,12 +173,12 @@ def calibration_error_by_chance(sample: Labelled, draws: int, seed: int) -> floa
 
 
 def measures_by(column: str, rows: list, threshold: float, resamples: int, seed: int) -> dict[str, dict]:
-    """Measures of the rows of each value of a column; rows without a value are left out."""
+    """Measures of the rows of each value of a column, of the MAX_PARTS commonest; rows without a value are left out."""
     report = {}
-    for value in sorted({value for row in rows if (value := getattr(row, column))}):
+    common = Counter(value for row in rows if row.gold is not None and (value := getattr(row, column)))
+    for value in sorted(value for value, _ in common.most_common(MAX_PARTS)):
         sample = labelled_rows([row for row in rows if getattr(row, column) == value])
-        if len(sample):
-            report[value] = measure(sample, threshold, resamples, seed)
+        report[value] = measure(sample, threshold, resamples, seed)
     return report
 
 

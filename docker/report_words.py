@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from report_metrics import MAX_PARTS
+
 # Below so many rows of a label, an interval is wide whatever the detector does.
 FEW = 100
 
@@ -34,6 +36,9 @@ def headline(report: dict, unit: str) -> str:
 def notes(report: dict, rows: list, missing_pictures: Counter, unit: str) -> list[str]:
     """What a reader must know before trusting the page: what is missing, small or assumed."""
     found = [*label_notes(report, rows, unit), *evidence_notes(report, rows, unit)]
+    if report["threshold_is_inferred"]:
+        found.append(f"The printed labels follow some threshold that is not 0.5; {report['threshold']:.4g} agrees with "
+                     "all of them. Set THRESHOLD to the one that was used.")
     if missing_pictures:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in missing_pictures.most_common())
         found.append(f"{counted(missing_pictures.total(), 'picture')} cannot be shown here ({reasons}). If files lie "
@@ -54,6 +59,8 @@ def label_notes(report: dict, rows: list, unit: str) -> list[str]:
     if not any(row.group for row in rows):
         found.append("No groups are known, so intervals take all rows as independent. Translations or variants "
                      "of one meme are not: give them a `group` in LABELS_PATH, or the intervals are too narrow.")
+    found += [f"Of {column}, the {MAX_PARTS} commonest values are shown." for column in ("language", "category")
+              if len(report[f"by_{column}"]) == MAX_PARTS]
     found += [f"No {column} is known: nothing can be said by {column}." for column in ("language", "category")
               if not any(getattr(row, column) for row in rows)]
     return found
@@ -70,8 +77,8 @@ def evidence_notes(report: dict, rows: list, unit: str) -> list[str]:
         found.append(f"The evidence ends {behind:,} lines before the predictions do: what failed there is unknown.")
     if failed := sum(report["failures"].values()):
         without = report["without_failures"]
-        found.append(f"{counted(failed, unit)} failed, wholly or in one stage, and counts in all measures, as for "
-                     "whoever reads stdout." + (f" Without them the AUROC is {without['auroc']:.3f}."
+        found.append(f"Failed, wholly or in one stage: {counted(failed, unit)}. Failures count in all measures, as "
+                     "they do for whoever reads stdout." + (f" Without them the AUROC is {without['auroc']:.3f}."
                                                 if without and without["auroc"] is not None else ""))
     if changed := report["judged_anew"]:
         found.append(f"THRESHOLD={report['threshold']:.4g} gives {changed:,} rows another verdict than was printed.")

@@ -43,7 +43,7 @@ function lineRow(line, number) {
   row.tabIndex = 0;
   row.append(made("td", line.text), made("td", line.engine), made("td", line.confidence.toFixed(2)));
   row.lastElementChild.className = "n";
-  const light = (on) => () => all("polygon", dialog)[number]?.classList.toggle("lit", on);
+  const light = (on) => () => all(".frame g", dialog)[number]?.classList.toggle("lit", on);
   for (const [event, on] of [["mouseenter", true], ["focus", true], ["mouseleave", false], ["blur", false]]) {
     row.addEventListener(event, light(on));
   }

@@ -133,9 +133,12 @@ function outlines(row) {
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-hidden", "true");
   for (const line of row.lines) {
-    const polygon = document.createElementNS(svg.namespaceURI, "polygon");
-    polygon.setAttribute("points", line.box.join(" "));
-    svg.append(polygon);
+    const outline = svg.appendChild(document.createElementNS(svg.namespaceURI, "g"));
+    for (const name of ["halo", "box"]) {
+      const polygon = outline.appendChild(document.createElementNS(svg.namespaceURI, "polygon"));
+      polygon.setAttribute("points", line.box.join(" "));
+      polygon.setAttribute("class", name);
+    }
   }
   return svg;
 }

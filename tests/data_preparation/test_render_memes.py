@@ -2,16 +2,19 @@
 
 import csv
 import hashlib
+import io
 import random
+import re
 from collections import Counter
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
-from PIL import Image, ImageStat
+from PIL import Image, ImageChops, ImageStat
 
 import meme_text
 from meme_drawing import OBJECTS, SCENES, draw_meme, named_object
 from render_memes import choose_held_out
+from sample_memes_card import card_files
 
 LANGUAGES = ["en", "ms", "ta", "zh"]
 TEXTS = {"en": "Number {n}: my bus is late, again and again", "zh": "第{n}个：我的巴士又迟到了，一次又一次",
@@ -72,7 +75,7 @@ def test_draws_both_parts_and_the_same_ones_again(run_script, dataset_dir, tmp_p
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout == b""
     names = [f"meme_{number:03d}.png" for number in range(1, 11)]
-    assert {path.name for path in output.iterdir()} == {"README.md", "held_out", "train.parquet"}
+    assert {path.name for path in output.iterdir()} == {"README.md", "composition.png", "held_out", "train.parquet"}
     tables = {"stdin.csv", "labels.csv", "metadata.csv"}
     assert {path.name for path in (output / "held_out").iterdir()} == {*names, *tables}
     assert (output / "held_out" / "stdin.csv").read_text().splitlines() == names
@@ -81,7 +84,8 @@ def test_draws_both_parts_and_the_same_ones_again(run_script, dataset_dir, tmp_p
     assert render(run_script, dataset_dir, output).returncode == 0
     assert hashes(output) == first
     assert render(run_script, dataset_dir, output, SEED=2).returncode == 0
-    assert not set(first.values()) & {digest for name, digest in hashes(output).items() if name.endswith("png")}
+    memes = {digest for name, digest in hashes(output).items() if name.startswith("held_out/meme_")}
+    assert len(memes) == 10 and not set(first.values()) & memes
 
 
 @needs_fonts
@@ -181,6 +185,21 @@ def test_the_carried_samples_are_what_their_card_says(repo):
         with Image.open(samples / "held_out" / meme["file_name"]) as picture:
             assert 320 <= picture.width <= 600 and 300 <= picture.height <= 480
         assert meme["object"] in OBJECTS and meme["object"] in meme["caption"]
+
+
+def test_the_card_is_that_of_the_tables_beside_it(repo):
+    """Counts, plot and six pictures come from the carried files; drawing anew is not needed to hold them."""
+    samples = repo / "datasets" / "sample_memes"
+    card = (samples / "README.md").read_text(encoding="utf-8")
+    files = card_files(samples, re.search(r"drawn with (`.*?`)", card)[1])
+    assert files["README.md"].decode() == card
+    with Image.open(io.BytesIO(files["composition.png"])) as drawn, Image.open(samples / "composition.png") as carried:
+        assert drawn.size == carried.size and ImageChops.difference(drawn, carried).getbbox() is None
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", card)
+    labels = {meme["file_name"]: meme for meme in read_csv(samples / "held_out" / "labels.csv")}
+    examples = [labels[picture.removeprefix("held_out/")] for picture in pictures if picture != "composition.png"]
+    assert [meme["label"] for meme in examples] == ["ok"] * 3 + ["offensive"] * 3
+    assert card.index("<details>") < card.index(examples[3]["file_name"])
 
 
 def test_the_carried_samples_load_as_their_card_says(repo, tmp_path):

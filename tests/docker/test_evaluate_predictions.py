@@ -159,7 +159,7 @@ def test_failures_are_counted_by_reason_and_measured_both_ways(run_script, memes
     written = metrics(settings)
     assert written["failures"] == {"not_an_image": 1, "caption_failed": 1}
     assert written["rows"] == len(memes) and written["without_failures"]["rows"] == len(memes) - 2
-    assert "2 pictures failed" in page_data(settings)[1]
+    assert "wholly or in one stage: 2 pictures" in page_data(settings)[1]
 
 
 def test_pictures_that_moved_are_found_by_images_dir(run_script, memes, tmp_path, repo):
@@ -199,6 +199,7 @@ def test_the_threshold_is_that_of_the_printed_labels(run_script, run, memes):
     scores = printed_at(0.3)
     assert run_script(REPORT, run).returncode == 0
     assert metrics(run)["threshold"] == min(score for score in scores if score >= 0.3)
+    assert "Set THRESHOLD to the one that was used" in page_data(run)[1]
     assert run_script(REPORT, run | {"THRESHOLD": "0.6"}).returncode == 0
     assert metrics(run)["threshold"] == 0.6
     assert metrics(run)["judged_anew"] == sum(0.3 <= score < 0.6 for score in scores)

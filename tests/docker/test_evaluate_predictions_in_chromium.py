@@ -160,7 +160,7 @@ def test_boxes_are_drawn_on_request_where_the_text_was_read(page):
     assert not card.locator(".frame svg").is_visible()
     page.check("[name=boxes]")
     assert card.locator(".frame svg").bounding_box() == card.locator("img").bounding_box()
-    assert card.locator("polygon").get_attribute("points").split() == [str(corner) for corner in BOX]
+    assert card.locator("polygon.box").get_attribute("points").split() == [str(corner) for corner in BOX]
 
 
 def test_details_by_keyboard(page, made_up_report):
@@ -173,7 +173,7 @@ def test_details_by_keyboard(page, made_up_report):
     assert first["text"] in facts and first["caption"] in facts and first["path"] in facts
     assert page.locator("#details tbody tr").count() == 1
     page.locator("#details tbody tr").focus()
-    assert page.locator("#details polygon.lit").count() == 1
+    assert page.locator("#details .lit polygon.box").count() == 1
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#details h3") == "meme_002.png"
     page.locator("#details .reveal").press("Enter")
