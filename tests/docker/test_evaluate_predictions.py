@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
 from made_up_run import SCRIPT_TEXT, evidence, made_up_views, meme_evidence, sample_memes, write_run
+from report_rows import UnusableInput, read_rows
 from report_thumbnails import thumbnails
 
 REPORT = "docker/evaluate_predictions.py"
@@ -212,30 +214,37 @@ def change(path, line, content):
 
 
 FAULTS = [
-    ("PREDICTIONS_PATH", 3, [], [b"18 lines", b"17", b"run it again"]),
-    ("PREDICTIONS_PATH", 3, ["0.5000 1"], [b"line 4 is '0.5000 1'", b"probability<TAB>label"]),
-    ("PREDICTIONS_PATH", 3, ["nan\t1"], [b"line 4 is 'nan\\t1'"]),
-    ("PREDICTIONS_PATH", 3, ["1.2000\t1"], [b"line 4"]),
-    ("PREDICTIONS_PATH", 3, ["0.9000\t2"], [b"line 4"]),
-    ("PREDICTIONS_PATH", 3, ["0.0001\t1"], [b"line 4 has probability", b"the very run"]),
-    ("LABELS_PATH", 2, ["other.png,ok,,,"], [b"never saw", b"'other.png'", b"take their lines out"]),
-    ("LABELS_PATH", 2, ["meme_005.png,perhaps,,,"], [b"line 3 has label 'perhaps'", b"offensive"]),
-    ("LABELS_PATH", 2, ["meme_001.png,ok,,,"], [b"contradicts", b"meme_001.png"]),
-    ("LABELS_PATH", 0, ["file,verdict"], [b"file_name, label"]),
-    ("DETAILS_PATH", 1, ["{"], [b"line 2 is no JSON object"]),
-    ("DETAILS_PATH", 1, ['{"path": "x", "probability": NaN}'], [b"line 2, probability"]),
-    ("DETAILS_PATH", 1, ['{"path": "x", "probability": 1.5}'], [b"line 2, probability"]),
-    ("DETAILS_PATH", 1, ['{"path": "x.png", "probability": 0.5}'], [b"line 2 is about 'x.png'", b"the very run"]),
-    ("DETAILS_PATH", 1, ['[1]'], [b"line 2 is no JSON object"]),
+    ("PREDICTIONS_PATH", 3, [], ["18 lines", "17", "run it again"]),
+    ("PREDICTIONS_PATH", 3, ["0.5000 1"], ["line 4 is '0.5000 1'", "probability<TAB>label"]),
+    ("PREDICTIONS_PATH", 3, ["nan\t1"], ["line 4 is 'nan\\t1'"]),
+    ("PREDICTIONS_PATH", 3, ["1.2000\t1"], ["line 4"]),
+    ("PREDICTIONS_PATH", 3, ["0.9000\t2"], ["line 4"]),
+    ("PREDICTIONS_PATH", 3, ["0.0001\t1"], ["line 4 has probability", "the very run"]),
+    ("LABELS_PATH", 2, ["other.png,ok,,,"], ["never saw", "'other.png'", "take their lines out"]),
+    ("LABELS_PATH", 2, ["meme_005.png,perhaps,,,"], ["line 3 has label 'perhaps'", "offensive"]),
+    ("LABELS_PATH", 2, ["meme_001.png,ok,,,"], ["contradicts", "meme_001.png"]),
+    ("LABELS_PATH", 0, ["file,verdict"], ["file_name, label"]),
+    ("DETAILS_PATH", 1, ["{"], ["line 2 is no JSON object"]),
+    ("DETAILS_PATH", 1, ['{"path": "x", "probability": NaN}'], ["line 2, probability"]),
+    ("DETAILS_PATH", 1, ['{"path": "x", "probability": 1.5}'], ["line 2, probability"]),
+    ("DETAILS_PATH", 1, ['{"path": "x.png", "probability": 0.5}'], ["line 2 is about 'x.png'", "the very run"]),
+    ("DETAILS_PATH", 1, ['[1]'], ["line 2 is no JSON object"]),
 ]
 
 
 @pytest.mark.parametrize(("file", "line", "content", "named"), FAULTS)
-def test_a_fault_is_named_with_its_line_and_remedy_and_nothing_is_written(run_script, run, file, line, content, named):
+def test_a_fault_is_named_with_its_line_and_remedy(run, file, line, content, named):
     change(run[file], line, content)
+    with pytest.raises(UnusableInput) as fault:
+        read_rows(*(Path(run[name]) for name in ("INPUT_PATH", "PREDICTIONS_PATH", "LABELS_PATH", "DETAILS_PATH")))
+    assert all(part in str(fault.value) for part in [file, *named]), fault.value
+
+
+def test_a_fault_ends_the_script_with_one_line_and_no_file(run_script, run):
+    change(run["PREDICTIONS_PATH"], 3, [])
     done = run_script(REPORT, run)
-    assert done.returncode == 1 and b"Traceback" not in done.stderr and done.stdout == b"", done.stderr.decode()
-    assert all(part in done.stderr for part in named + [file.encode()]), done.stderr.decode()
+    assert done.returncode == 1 and done.stdout == b"" and done.stderr.count(b"\n") == 2
+    assert b"evaluate_predictions.py: INPUT_PATH=" in done.stderr and b"Traceback" not in done.stderr
     assert not os.path.exists(run["OUTPUT_DIR"])
 
 
