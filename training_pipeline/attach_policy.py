@@ -1,7 +1,8 @@
 """Make a guard model of any chat model: give its tokenizer the guard template and put scoring.json beside it.
 
 For a pretrained chat model, or weights that were trained elsewhere: predict.py and evaluate_model.py take the folder
-that this writes, without training or quantising. Weights are linked where the file system can, else copied.
+that this writes, without training or quantising. Weights are linked where the file system can, else copied. A second
+run with the same model and policy keeps the folder, and what evaluate_model.py fitted in it.
 
 Reads   MODEL_DIR, POLICY_FILE
 Writes  OUTPUT_DIR: the same model with guard template and scoring.json
@@ -9,6 +10,7 @@ Writes  OUTPUT_DIR: the same model with guard template and scoring.json
     MODEL_DIR=models/openchat OUTPUT_DIR=artifacts/openchat-guard python training_pipeline/attach_policy.py
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -43,8 +45,9 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     from guard_template import attach_guard, read_guard_prompt
-    from model_folder import finished_folder, write_json
+    from model_folder import check_model_folder, finished_folder, write_json
 
+    check_model_folder(settings.model_dir)
     tokenizer = AutoTokenizer.from_pretrained(settings.model_dir)
     if (settings.model_dir / "scoring.json").exists():
         raise SystemExit(f"attach_policy.py: {settings.model_dir} has a policy (scoring.json) already; "
@@ -55,6 +58,9 @@ def main() -> None:
         prompt = read_guard_prompt(tokenizer, scoring)
     except ValueError as fault:
         raise SystemExit(f"attach_policy.py: {fault}") from fault
+    if is_attached(settings, tokenizer.chat_template, scoring["label_words"]):
+        print(f"kept {settings.output_dir}, which has this model and this policy already", file=results)
+        return
     with finished_folder(settings.output_dir) as folder:
         for path in sorted(settings.model_dir.iterdir()):
             if path.is_file():
@@ -67,6 +73,18 @@ def main() -> None:
         write_json(folder / "scoring.json", scoring)
     print(f"wrote {settings.output_dir}: policy of {len(prompt.prefix_ids)} tokens, answers {scoring['label_words']}",
           file=results)
+
+
+def is_attached(settings: Settings, chat_template: str, label_words: dict) -> bool:
+    """Whether OUTPUT_DIR is what an earlier run made of the same weights, policy and label words."""
+    from model_folder import weights_fingerprint
+
+    template, scoring = settings.output_dir / "chat_template.jinja", settings.output_dir / "scoring.json"
+    if not (template.exists() and scoring.exists()):
+        return False
+    return (template.read_text(encoding="utf-8") == chat_template
+            and json.loads(scoring.read_text(encoding="utf-8"))["label_words"] == label_words
+            and weights_fingerprint(settings.output_dir) == weights_fingerprint(settings.model_dir))
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -34,7 +34,10 @@ def read_splits(dataset_dirs: list[Path], shuffle_labels: bool, seed: int) -> di
 
 
 def read_folder(folder: Path) -> dict[str, list[dict]]:
-    """Rows of one saved data set by split; rows without text or image description are left out, and counted."""
+    """Rows of one saved data set by split; those without label, or without text and image description, are left out.
+
+    An empty image description is None, as at inference: such a row has the text view alone.
+    """
     from datasets import DatasetDict, load_from_disk
 
     try:
@@ -50,11 +53,12 @@ def read_folder(folder: Path) -> dict[str, list[dict]]:
             raise SystemExit(f"{folder}: the {name} split lacks the column {', '.join(sorted(missing))}; make it with "
                              "clean_dataset.py")
         rows = table.select_columns(list(COLUMNS)).to_list()
-        splits[name] = [row for row in rows if isinstance(row["text"], str) and isinstance(row["image"], str)
+        splits[name] = [{**row, "image": row["image"] if (row["image"] or "").strip() else None} for row in rows
+                        if isinstance(row["text"], str) and (row["text"] + (row["image"] or "")).strip()
                         and row["label"] in (0, 1)]
         if len(splits[name]) < len(rows):
-            print(f"{folder}: {len(rows) - len(splits[name])} of {len(rows)} {name} rows left out: no text, no image "
-                  "description or no label", file=sys.stderr)
+            print(f"{folder}: {len(rows) - len(splits[name])} of {len(rows)} {name} rows left out: no text or no "
+                  "label", file=sys.stderr)
     return splits
 
 

@@ -1,14 +1,18 @@
 """Score memes with a guard model: packed rows in, one probability of `offensive` a view out."""
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from guard_template import GuardPrompt, encode_content, view_texts
-from packed_rows import pack_row
+from packed_rows import check_packable, pack_row, prove_packable
 
-MEMES_A_ROW = 16
+# The mask's cost grows with the square of the row: 8 memes took 0.7 of the time of 16 on the CPU, 32 1.7 times as long.
+MEMES_A_ROW = 8
+# What predict.py answers (its FALLBACK_PROBABILITY) for a meme that has neither text nor caption.
+UNSCORED = 0.5
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class EncodedMeme:
 
 
 def encode_memes(prompt: GuardPrompt, rows, max_text_tokens: int = 256) -> list[EncodedMeme]:
-    """Encode dataset rows (mappings with `image`, `text`, `label`)."""
+    """Encode dataset rows (mappings with `image`, a caption or None, `text` and `label`)."""
     encoded = []
     for row in rows:
         whole = [encode_content(prompt, view) for view in view_texts(prompt, row["text"], row["image"])]
@@ -32,30 +36,57 @@ def encode_memes(prompt: GuardPrompt, rows, max_text_tokens: int = 256) -> list[
 
 
 @torch.no_grad()
-def score_memes(model, prompt: GuardPrompt, memes: list[EncodedMeme], temperature: float = 1.0) -> list[np.ndarray]:
-    """Per meme, the probability of `offensive` by view, shape [views]; the verdict is their mean."""
+def view_margins(model, prompt: GuardPrompt, memes: list[EncodedMeme]) -> list[np.ndarray]:
+    """Per meme, logit(offensive) - logit(ok) by view, float32, shape [views]."""
     model.eval()
-    scores = []
+    packed = is_packable(model, prompt, memes)
+    margins = []
     for start in range(0, len(memes), MEMES_A_ROW):
         batch = memes[start:start + MEMES_A_ROW]
         suffixes = [suffix for meme in batch for suffix in meme.suffixes]
-        logits = label_logits(model, prompt, suffixes)
-        probabilities = torch.softmax(logits.float() / temperature, dim=-1)[:, 1].cpu().numpy()
+        logits = label_logits(model, prompt, suffixes, packed) if suffixes else torch.zeros(0, 2)
         ends = np.cumsum([len(meme.suffixes) for meme in batch])
-        scores.extend(np.split(probabilities, ends[:-1]))
-    return scores
+        margins.extend(np.split((logits[:, 1] - logits[:, 0]).cpu().numpy(), ends[:-1]))
+    return margins
 
 
-def label_logits(model, prompt: GuardPrompt, suffixes: list[list[int]]) -> torch.Tensor:
-    """Logits of (ok, offensive) at each suffix's answer position, shape [n, 2]."""
-    row = pack_row(prompt.prefix_ids, suffixes, model.dtype)
-    logits = model(**row.model_inputs(model.device)).logits[0]
-    return logits[:, list(prompt.label_token_ids)]
+def score_memes(model, prompt: GuardPrompt, memes: list[EncodedMeme], temperature: float = 1.0) -> list[np.ndarray]:
+    """Per meme, the probability of `offensive` by view, shape [views]; the verdict is their mean."""
+    return [view_probabilities(margins, temperature) for margins in view_margins(model, prompt, memes)]
+
+
+def view_probabilities(margins: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax over the two label words of logits divided by the temperature, from their difference."""
+    return 1 / (1 + np.exp(-margins.astype(np.float64) / temperature))
 
 
 def mean_probabilities(scores: list[np.ndarray]) -> np.ndarray:
     """Shape [memes]: the mean over each meme's views."""
-    return np.array([views.mean() for views in scores])
+    return np.array([views.mean() if len(views) else UNSCORED for views in scores])
+
+
+def label_logits(model, prompt: GuardPrompt, suffixes: list[list[int]], packed: bool = True) -> torch.Tensor:
+    """Float32 logits of (ok, offensive) at each suffix's answer position, shape [n, 2]."""
+    if packed:
+        row = pack_row(prompt.prefix_ids, suffixes, model.dtype)
+        logits = model(**row.model_inputs(model.device), use_cache=False).logits[0]
+    else:
+        rows = [torch.tensor([prompt.prefix_ids + suffix], device=model.device) for suffix in suffixes]
+        logits = torch.cat([model(row, use_cache=False, logits_to_keep=1).logits[0] for row in rows])
+    return logits[:, list(prompt.label_token_ids)].float()
+
+
+def is_packable(model, prompt: GuardPrompt, memes: list[EncodedMeme]) -> bool:
+    """False for attention that packed rows would change (short windows, linear attention): then a row a view."""
+    suffixes = [suffix for meme in memes for suffix in meme.suffixes]
+    try:
+        check_packable(model.config, len(prompt.prefix_ids) + max(map(len, suffixes), default=0))
+        if suffixes:
+            prove_packable(model, prompt.prefix_ids, suffixes[:MEMES_A_ROW], model.dtype)
+    except ValueError as fault:
+        print(f"scoring one view a row, which is slower: {str(fault).split(';')[0]}", file=sys.stderr)
+        return False
+    return True
 
 
 def load_scorer(model_dir):

@@ -121,10 +121,15 @@ def encode_content(prompt: GuardPrompt, content: str, max_tokens: int | None = N
     return _tokens_after(prompt.tokenizer, "\n", neutralised, split_special_tokens=True)[:max_tokens]
 
 
-def view_texts(prompt: GuardPrompt, text: str, caption: str) -> list[str]:
-    """The views of one meme: both, or the image's alone where there is no text."""
-    views = [template.format(text=text, caption=caption) for name, template in prompt.views.items()
-             if name != "text" or text.strip()]
+def asked_views(prompt: GuardPrompt, text: str, caption: str | None) -> list[str]:
+    """Names of a meme's views, those that the container asks: no text, no text view; no caption, no image view."""
+    return [name for name, template in prompt.views.items()
+            if (caption is not None if "{caption}" in template else text.strip())]
+
+
+def view_texts(prompt: GuardPrompt, text: str, caption: str | None) -> list[str]:
+    """The text of each asked view; none at all where there is neither text nor caption."""
+    views = [prompt.views[name].format(text=text, caption=caption) for name in asked_views(prompt, text, caption)]
     return [" ".join(view.split()) for view in views]
 
 

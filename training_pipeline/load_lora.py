@@ -1,7 +1,10 @@
 """Merge a LoRA checkpoint into the 16-bit base model, and prove that the merge is right.
 
-The adapter goes into the base as it was published, never into the dequantised 4-bit copy that it was trained on.
-The merged model must agree with base plus adapter on sample rows, and must differ from the base alone.
+The adapter goes into the base as it was published, never into the dequantised 4-bit copy that it was trained on. It is
+merged in float32 and rounded once to the weights' own type. On sample rows the merged model must agree with base plus
+adapter, and must differ from the base alone; all three are computed in float32, because 16-bit arithmetic alone moves
+a probability further than a wrong merge might. That takes 4 bytes a parameter: where the GPU has no such room, the CPU
+does it.
 
 Reads   MODEL_DIR (the base), LORA_DIR (OUTPUT_DIR of train_model.py, or one of its checkpoint-N)
 Writes  OUTPUT_DIR: a model folder with tokenizer, guard template, scoring.json, training.json and merge.json
@@ -19,7 +22,7 @@ from pydantic_settings import BaseSettings
 from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
-# Largest difference of a probability that rounding explains.
+# Largest difference of a probability that rounding the merged weights explains.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 2e-3}
 SAMPLE_ROWS = [
     {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
@@ -42,32 +45,45 @@ class Settings(BaseSettings):
 def main() -> None:
     settings = read_settings(Settings, __doc__)
     results = claim_stdout()
-    adapter = settings.lora_dir / "adapter_model.safetensors"
-    if not adapter.exists():
-        raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")
+    from model_folder import finished_folder
+
+    check_folders(settings)
     if (settings.output_dir / "merge.json").exists():
         check_same_merge(settings)
         print(f"kept {settings.output_dir}, merged from this adapter already; delete it to merge anew", file=results)
         return
-    check_base(settings)
-    proof = merge(settings)
+    with finished_folder(settings.output_dir) as folder:
+        proof = merge(settings, folder)
     print(f"wrote {settings.output_dir}: merged and base plus adapter differ by at most "
           f"{proof['largest_difference']:.1e}, merged and base by {proof['difference_from_base']:.1e}", file=results)
 
 
-def check_base(settings: Settings) -> None:
-    """SystemExit where the adapter was trained on another base."""
-    from model_folder import weights_fingerprint
+def check_folders(settings: Settings) -> None:
+    """SystemExit where there is no adapter, where the base is quantised, or is not the one of the training."""
+    from model_folder import check_model_folder, weights_fingerprint
 
-    run_file = next((folder / "run.json" for folder in (settings.lora_dir, settings.lora_dir.parent)
-                     if (folder / "run.json").exists()), None)
-    if run_file is None:
-        return  # an adapter trained elsewhere: the agreement below is all the proof there is
-    expected = json.loads(run_file.read_text(encoding="utf-8"))["base_weights"]
-    found = weights_fingerprint(settings.model_dir)
-    if expected != found:
+    adapter = settings.lora_dir / "adapter_model.safetensors"
+    if not adapter.exists():
+        raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")
+    check_model_folder(settings.model_dir)
+    config = json.loads((settings.model_dir / "config.json").read_text(encoding="utf-8"))
+    if config.get("quantization_config"):
+        raise SystemExit(f"load_lora.py: {settings.model_dir} is quantised; merge into the 16-bit base (MODEL_DIR), "
+                         "then quantise the merged model with quantize_model.py")
+    expected, found = trained_base(settings.lora_dir), weights_fingerprint(settings.model_dir)
+    # An adapter trained elsewhere names no base: the agreement on sample rows is all the proof there is.
+    if expected not in (None, found):
         raise SystemExit(f"load_lora.py: {settings.lora_dir} was trained on a base with fingerprint {expected}, but "
                          f"{settings.model_dir} has {found}; set MODEL_DIR to the base of the training")
+
+
+def trained_base(lora_dir: Path) -> str | None:
+    """Fingerprint of the base's weights as train_model.py wrote it down, or None."""
+    for path in (lora_dir / "run.json", lora_dir.parent / "run.json"):
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8")).get("base_weights")
+    finished = lora_dir / "training.json"
+    return json.loads(finished.read_text(encoding="utf-8"))["run"]["base_weights"] if finished.exists() else None
 
 
 def merge_identity(settings: Settings) -> dict:
@@ -84,35 +100,79 @@ def check_same_merge(settings: Settings) -> None:
                          "choose another OUTPUT_DIR or delete it")
 
 
-def merge(settings: Settings) -> dict:
-    """Merge, prove, save; returns the proof."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
+def merge(settings: Settings, folder: Path) -> dict:
+    """Merge, prove and save into `folder`; returns the proof."""
     from guard_scores import encode_memes, mean_probabilities, score_memes
     from guard_template import load_guard_tokenizer, read_guard_prompt
-    from model_folder import carry_files, finished_folder, write_json
+    from model_folder import carry_files, write_json
 
     tokenizer, scoring = load_guard_tokenizer(settings.lora_dir)
     prompt = read_guard_prompt(tokenizer, scoring)
     memes = encode_memes(prompt, SAMPLE_ROWS)
-    model = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir, dtype=settings.dtype, use_safetensors=True, attn_implementation="sdpa",
-        device_map={"": 0 if torch.cuda.is_available() else "cpu"})
-    alone = mean_probabilities(score_memes(model, prompt, memes))
-    model = PeftModel.from_pretrained(model, settings.lora_dir)
-    together = mean_probabilities(score_memes(model, prompt, memes))
-    model = model.merge_and_unload(safe_merge=True)
-    merged = mean_probabilities(score_memes(model, prompt, memes))
-    proof = prove(alone, together, merged, str(model.dtype).removeprefix("torch."))
-    with finished_folder(settings.output_dir) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        carry_files(settings.lora_dir, folder)
-        write_json(folder / "scoring.json", scoring)
-        write_json(folder / "merge.json", {"identity": merge_identity(settings), **proof})
+
+    def probabilities():
+        return mean_probabilities(score_memes(model, prompt, memes))
+
+    model, dtype = load_base(settings)
+    alone = probabilities()
+    model = add_adapter(model, settings)
+    together = probabilities()
+    model = model.merge_and_unload(safe_merge=True).to(dtype)
+    model.save_pretrained(folder)
+    model = model.float()
+    proof = prove(alone, together, probabilities(), str(dtype).removeprefix("torch."))
+    tokenizer.save_pretrained(folder)
+    carry_files(settings.lora_dir, folder)
+    write_json(folder / "scoring.json", scoring)
+    write_json(folder / "merge.json", {"identity": merge_identity(settings), **proof})
     return proof
+
+
+def load_base(settings: Settings):
+    """(base model with float32 weights, type that the merged weights shall have)."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    stored = AutoConfig.from_pretrained(settings.model_dir).dtype or torch.float32
+    dtype = stored if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    stored_bytes = sum(path.stat().st_size for path in settings.model_dir.glob("*.safetensors"))
+    needed = 1.2 * stored_bytes * 4 / stored.itemsize
+    on_gpu = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed
+    model = AutoModelForCausalLM.from_pretrained(
+        settings.model_dir, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa",
+        device_map={"": 0 if on_gpu else "cpu"})
+    return model, dtype
+
+
+def add_adapter(model, settings: Settings):
+    """Base plus adapter, not yet merged; SystemExit where the adapter's shapes do not fit the base."""
+    from peft import PeftModel
+
+    untie_what_the_adapter_parts(model, settings.lora_dir)
+    try:
+        model = PeftModel.from_pretrained(model, settings.lora_dir)
+    except (RuntimeError, ValueError) as fault:
+        reason = str(fault).strip().splitlines()[-1].strip()
+        raise SystemExit(f"load_lora.py: the adapter in {settings.lora_dir} does not fit {settings.model_dir} "
+                         f"({reason}); set MODEL_DIR to the base of the training") from fault
+    return model
+
+
+def untie_what_the_adapter_parts(model, lora_dir: Path) -> None:
+    """Give the LM head a matrix of its own where the adapter changes only it or only the embeddings tied to it."""
+    import torch
+    from safetensors import safe_open
+
+    if not getattr(model.config, "tie_word_embeddings", False):
+        return
+    tied = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    names = [name for name, module in model.named_modules() if id(module) in tied]
+    with safe_open(lora_dir / "adapter_model.safetensors", "pt") as weights:
+        if not any(f".{name}." in key for key in weights.keys() for name in names):
+            return
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
 
 
 def prove(alone, together, merged, dtype: str) -> dict:

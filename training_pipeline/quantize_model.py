@@ -14,15 +14,20 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import DirectoryPath, Field
+from pydantic import BeforeValidator, DirectoryPath, Field
 from pydantic_settings import BaseSettings
 
 from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 GROUP_SIZES = (128, 64, 32)
+LEAST_CALIBRATION_ROWS = 256
+
+
+def number_where_one(text):
+    return int(text) if str(text).strip().isdigit() else text
 
 
 class Settings(BaseSettings):
@@ -31,8 +36,10 @@ class Settings(BaseSettings):
     model_dir: DirectoryPath = Field(description="folder of the 16-bit model")
     dataset_dir: DirectoryPath = Field(description="data set whose rows calibrate (train) and measure (validation)")
     output_dir: Path = Field(description="folder that gets the quantised model")
-    bits: Literal[4, 8] = Field(4, description="bits a weight: 4 or 8")
-    calibration_rows: int = Field(256, ge=32, description="rows of the train split, evenly spread, that calibrate")
+    # The environment gives text, which a Literal of numbers does not take.
+    bits: Annotated[Literal[4, 8], BeforeValidator(number_where_one)] = Field(4, description="bits a weight: 4 or 8")
+    calibration_rows: int = Field(
+        256, ge=LEAST_CALIBRATION_ROWS, description="rows of the prompt, drawn from the train split, that calibrate")
     seed: int = Field(1, description="seed of the choice of rows")
 
 
@@ -41,8 +48,9 @@ def main() -> None:
     results = claim_stdout()
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer
-    from model_folder import weights_fingerprint
+    from model_folder import finished_folder, weights_fingerprint
 
+    check_source(settings.model_dir)
     identity = {"source": weights_fingerprint(settings.model_dir), "bits": settings.bits,
                 "calibration_rows": settings.calibration_rows, "seed": settings.seed}
     report_file = settings.output_dir / "quantization.json"
@@ -52,62 +60,99 @@ def main() -> None:
                              "settings; choose another OUTPUT_DIR or delete it")
         print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew", file=results)
         return
-    report = quantize(settings, identity)
+    with finished_folder(settings.output_dir) as folder:
+        report = quantize(settings, identity, folder)
     cost = report["cost"]
+    aurocs = (f"AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, " if cost["auroc_before"] is not None
+              else "")
     print(f"wrote {settings.output_dir}: {report['megabytes_before']:.1f} MB to {report['megabytes_after']:.1f} MB; "
-          f"validation AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, "
-          f"|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}", file=results)
+          f"validation {aurocs}|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}",
+          file=results)
 
 
-def quantize(settings: Settings, identity: dict) -> dict:
-    from datasets import load_from_disk
+def check_source(model_dir: Path) -> None:
+    """SystemExit where MODEL_DIR is no model, or one that is quantised already."""
+    from model_folder import check_model_folder
 
+    check_model_folder(model_dir)
+    if json.loads((model_dir / "config.json").read_text(encoding="utf-8")).get("quantization_config"):
+        raise SystemExit(f"quantize_model.py: {model_dir} is quantised already; set MODEL_DIR to the 16-bit model")
+
+
+def quantize(settings: Settings, identity: dict, folder: Path) -> dict:
+    """Quantise into `folder`, measure what it cost; returns the report that quantization.json holds."""
     from guard_scores import encode_memes
     from guard_template import load_guard_tokenizer, read_guard_prompt
-    from model_folder import carry_files, finished_folder, folder_megabytes, write_json
+    from model_folder import carry_files, folder_megabytes, write_json
 
-    dataset = load_from_disk(str(settings.dataset_dir))
-    tokenizer, scoring = load_guard_tokenizer(settings.model_dir)
-    prompt = read_guard_prompt(tokenizer, scoring)
-    calibration = encode_memes(prompt, calibration_rows(dataset["train"], settings))
-    measured = encode_memes(prompt, dataset["validation"].to_list())
-    with finished_folder(settings.output_dir) as folder:
-        quantize_into(folder, settings, prompt, calibration)
-        tokenizer.save_pretrained(folder)
-        carry_files(settings.model_dir, folder)
-        write_json(folder / "scoring.json", scoring)
-        report = {
-            "identity": identity,
-            "megabytes_before": folder_megabytes(settings.model_dir),
-            "megabytes_after": folder_megabytes(folder),
-            "cost": measure_cost(settings.model_dir, folder, prompt, measured),
-        }
-        write_json(folder / "quantization.json", report)
+    splits = read_splits(settings.dataset_dir)
+    try:
+        tokenizer, scoring = load_guard_tokenizer(settings.model_dir)
+        prompt = read_guard_prompt(tokenizer, scoring)
+    except ValueError as fault:
+        raise SystemExit(f"quantize_model.py: MODEL_DIR={settings.model_dir}: {fault}") from fault
+    measured = encode_memes(prompt, splits["validation"])
+    calibration = calibration_prompts(prompt, splits["train"], settings)
+    group_size = fitting_group_size(settings.model_dir)
+    before = validation_probabilities(settings.model_dir, prompt, measured, scoring["temperature"])
+    quantize_into(folder, settings, calibration, group_size)
+    tokenizer.save_pretrained(folder)
+    carry_files(settings.model_dir, folder)
+    write_json(folder / "scoring.json", scoring)
+    after = validation_probabilities(folder, prompt, measured, scoring["temperature"])
+    report = {
+        "identity": identity, "group_size": group_size, "calibration_prompts": len(calibration),
+        "megabytes_before": folder_megabytes(settings.model_dir), "megabytes_after": folder_megabytes(folder),
+        "cost": quantization_cost([meme.label for meme in measured], before, after),
+    }
+    write_json(folder / "quantization.json", report)
     return report
 
 
-def calibration_rows(train, settings: Settings) -> list[dict]:
-    """Rows drawn over the whole split, so that every language and label is among them."""
-    count = min(settings.calibration_rows, len(train))
-    if count < settings.calibration_rows:
-        print(f"the train split has only {count} rows to calibrate on", file=sys.stderr)
-    return train.shuffle(seed=settings.seed).select(range(count)).to_list()
+def read_splits(dataset_dir: Path) -> dict[str, list[dict]]:
+    """Rows of train and validation with text or caption; SystemExit where there are none."""
+    from evaluation_rows import COLUMNS, UnusableRows, read_rows
+
+    splits = {}
+    for name in ("train", "validation"):
+        try:
+            rows = read_rows(dataset_dir, name, COLUMNS, {"text", "label"}, None, both_labels=False)
+        except UnusableRows as fault:
+            raise SystemExit(f"quantize_model.py: {fault}") from fault
+        splits[name] = [row for row in rows if row["text"] or row["image"]]
+        if not splits[name]:
+            raise SystemExit(f"quantize_model.py: {dataset_dir}: no row of the {name} split has a text or a caption")
+        if len(splits[name]) < len(rows):
+            print(f"{len(rows) - len(splits[name])} {name} rows left out: neither text nor caption", file=sys.stderr)
+    return splits
 
 
-def quantize_into(folder: Path, settings: Settings, prompt, calibration: list) -> None:
+def calibration_prompts(prompt, train: list[dict], settings: Settings) -> list[list[int]]:
+    """Token rows of the whole question, both views, of rows drawn over the whole split: every language and label."""
+    import random
+
+    from guard_scores import encode_memes
+
+    chosen = random.Random(settings.seed).sample(train, min(settings.calibration_rows, len(train)))
+    rows = [prompt.prefix_ids + suffix for meme in encode_memes(prompt, chosen) for suffix in meme.suffixes]
+    if len(rows) < settings.calibration_rows:
+        print(f"the train split gives only {len(rows)} rows of the prompt to calibrate on, of "
+              f"{settings.calibration_rows} wanted", file=sys.stderr)
+    return random.Random(settings.seed).sample(rows, min(settings.calibration_rows, len(rows)))
+
+
+def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]], group_size: int) -> None:
     import tempfile
     from contextlib import chdir
 
     from gptqmodel import GPTQModel, QuantizeConfig
 
     folder, model_dir = folder.resolve(), settings.model_dir.resolve()
-    group_size = fitting_group_size(settings.model_dir)
-    rows = [prompt.prefix_ids + meme.suffixes[-1] for meme in calibration]
     # gptqmodel leaves a logs/ folder wherever it runs.
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
         model = GPTQModel.load(str(model_dir), QuantizeConfig(
             bits=settings.bits, group_size=group_size, sym=True, desc_act=False), trust_remote_code=False)
-        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=8)
+        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration], batch_size=8)
         model.save(str(folder))
 
 
@@ -127,20 +172,22 @@ def fitting_group_size(model_dir: Path) -> int:
                      "this model cannot be quantised to GPTQ")
 
 
-def measure_cost(before_dir: Path, after_dir: Path, prompt, memes: list) -> dict[str, float]:
-    """What quantising changed on the validation split: AUROC and differences of the probability."""
+def validation_probabilities(model_dir: Path, prompt, memes: list, temperature: float):
+    """Shape [memes]; the model is loaded from its folder, as predict.py loads it, and let go again."""
+    from guard_scores import load_scorer, mean_probabilities, score_memes
+
+    return mean_probabilities(score_memes(load_scorer(model_dir), prompt, memes, temperature))
+
+
+def quantization_cost(labels: list[int], before, after) -> dict[str, float | None]:
+    """What quantising changed on the validation split: AUROC (None for one label) and differences of probability."""
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    from guard_scores import load_scorer, mean_probabilities, score_memes
-
-    labels = [meme.label for meme in memes]
-    before, after = (mean_probabilities(score_memes(load_scorer(folder), prompt, memes))
-                     for folder in (before_dir, after_dir))
     both = len(set(labels)) == 2
     return {
-        "auroc_before": float(roc_auc_score(labels, before)) if both else float("nan"),
-        "auroc_after": float(roc_auc_score(labels, after)) if both else float("nan"),
+        "auroc_before": float(roc_auc_score(labels, before)) if both else None,
+        "auroc_after": float(roc_auc_score(labels, after)) if both else None,
         "mean_difference": float(np.abs(after - before).mean()),
         "largest_difference": float(np.abs(after - before).max()),
     }

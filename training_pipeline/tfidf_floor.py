@@ -5,6 +5,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from group_resampling import shuffle_by_group
+
 
 def tfidf_floor(splits: dict, split: str) -> float:
     """AUROC on `split` of a floor trained on splits["train"] (lists of rows with `text` and `label`)."""
@@ -27,11 +29,6 @@ class TfidfFloor:
         model.fit(self.features, self.labels if labels is None else labels)
         return model.predict_proba(self.vectorizer.transform([row["text"] for row in rows]))[:, 1]
 
-    def shuffled_labels(self, seed: int) -> np.ndarray:
-        """Labels of the train rows dealt out anew among their groups, for a control that must come to AUROC 0.5.
-
-        A meme and its translations keep one label, as true labels do. Dealt out row by row they would contradict each
-        other, the floor would learn less of the nonsense, and the control would look tamer than chance is.
-        """
-        _, firsts, members = np.unique(self.groups, return_index=True, return_inverse=True)
-        return np.random.default_rng(seed).permutation(self.labels[firsts])[members]
+    def shuffled_scores(self, rows: list[dict], seed: int) -> np.ndarray:
+        """The control: scores by a floor fitted to labels that are shuffled among the groups; its AUROC is chance's."""
+        return self.scores(rows, shuffle_by_group(self.labels, self.groups, np.random.default_rng(seed)))

@@ -71,8 +71,10 @@ def main() -> None:
     from accelerate import PartialState
 
     from dataset_rows import read_splits
+    from model_folder import check_model_folder, clear_write_faults
     from training_run import open_run
 
+    check_model_folder(settings.model_dir)
     folders = [Path(name.strip()) for name in settings.dataset_dir.split(",")]
     splits = read_splits(folders, settings.shuffle_labels, settings.seed)
     with PartialState().main_process_first():
@@ -82,7 +84,8 @@ def main() -> None:
               file=results)
         return
     try:
-        summary = train(settings, splits, run)
+        with clear_write_faults(settings.output_dir):
+            summary = train(settings, splits, run)
     except ValueError as fault:
         raise SystemExit(f"train_model.py: MODEL_DIR={settings.model_dir}: {fault}") from fault
     if summary:

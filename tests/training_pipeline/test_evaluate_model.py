@@ -1,0 +1,119 @@
+"""evaluate_model.py as a user runs it: on the project's own splits, on a foreign table, fitting scoring.json."""
+
+import json
+import shutil
+
+import pytest
+from small_memes import meme_rows, save_dataset
+
+SCRIPT = "training_pipeline/evaluate_model.py"
+FILES = {"evaluation.json", "predictions.jsonl", "roc.png", "precision_recall.png", "reliability.png"}
+
+
+def outputs(folder):
+    report = json.loads((folder / "evaluation.json").read_text())
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    return report, lines
+
+
+@pytest.fixture(scope="module")
+def fitted_run(merged_run, dataset_dir, run_script, tmp_path_factory):
+    """(model folder, output folder, process) of a run on the validation split; the model is a copy."""
+    folder = tmp_path_factory.mktemp("fitted")
+    shutil.copytree(merged_run[0], folder / "model")
+    process = run_script(SCRIPT, {"MODEL_DIR": folder / "model", "DATASET_DIR": dataset_dir,
+                                  "OUTPUT_DIR": folder / "out", "SPLIT": "validation"})
+    assert process.returncode == 0, process.stderr.decode()[-3000:]
+    return folder / "model", folder / "out", process
+
+
+def test_a_test_split_is_measured_and_the_model_left_alone(merged_run, dataset_dir, run_script, tmp_path):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    before = (merged_run[0] / "scoring.json").read_bytes()
+    done = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"})
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert all((tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") for name in FILES if name.endswith("png"))
+    report, lines = outputs(tmp_path / "out")
+    gold, scores = [line["gold"] for line in lines], [line["probability"] for line in lines]
+    assert report["auroc"] == pytest.approx(roc_auc_score(gold, scores))
+    assert report["average_precision"] == pytest.approx(average_precision_score(gold, scores))
+    assert report["auroc_interval"][0] <= report["auroc"] <= report["auroc_interval"][1] and report["rows"] == 24
+    assert sum(part["rows"] for part in report["by_language"].values()) == 24
+    assert report["by_view"].keys() == {"text", "image_text"} and report["by_category"].keys() == {"general"}
+    assert report["tfidf_floor"]["shuffled"]["shuffles"] == 5 and report["tfidf_floor_auroc"] > 0.9
+    assert not report["fitted_on_these_rows"] and (merged_run[0] / "scoring.json").read_bytes() == before
+    for line in lines:
+        assert line["probability"] == pytest.approx((line["probability_text"] + line["probability_image_text"]) / 2)
+        assert line["path"] is None and line["ocr"] == [] and line["error"] is None
+        assert line["label"] == int(round(line["probability"], 4) >= 0.5)
+    assert done.stdout.decode().startswith("test: AUROC")
+
+
+def test_the_validation_split_fits_the_models_scoring(fitted_run):
+    model, out, process = fitted_run
+    scoring, (report, lines) = json.loads((model / "scoring.json").read_text()), outputs(out)
+    assert scoring["temperature"] == report["temperature"] != 1.0
+    assert scoring["threshold"] == scoring["thresholds"]["balanced"] == report["threshold"]
+    assert scoring["thresholds"].keys() == {"high_recall", "balanced", "high_precision"}
+    assert report["at_thresholds"].keys() == scoring["thresholds"].keys()
+    assert scoring["fitted_on"] == {"rows": 24, "offensive": 12}
+    assert scoring["label_words"] == {"offensive": "unsafe", "ok": "safe"}
+    assert report["log_loss"] <= report["without_temperature"]["log_loss"]
+    assert report["at_thresholds"]["high_recall"]["recall"] >= 0.95
+    assert [line["label"] for line in lines] == [int(round(line["probability"], 4) >= scoring["threshold"])
+                                                 for line in lines]
+    assert b"temperature" in process.stdout and not list(model.glob(".*"))
+
+
+def test_a_second_fit_changes_nothing(fitted_run, dataset_dir, run_script):
+    model, out, _ = fitted_run
+    before = [(model / "scoring.json").read_bytes(), (out / "predictions.jsonl").read_text().split('"milliseconds"')[0]]
+    again = run_script(SCRIPT, {"MODEL_DIR": model, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": out,
+                                "SPLIT": "validation"})
+    assert again.returncode == 0
+    assert before == [(model / "scoring.json").read_bytes(),
+                      (out / "predictions.jsonl").read_text().split('"milliseconds"')[0]]
+
+
+def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_script, tmp_path):
+    """No captions: the text view alone. A huge text is cut, an empty one is answered as the container answers it."""
+    table = tmp_path / "outside.csv"
+    cases = [(row["text"], "hateful" if row["label"] else "fine", f"case {row['label']}") for row in meme_rows(10, 9)]
+    cases += [("", "fine", "empty"), ("lazy people " * 10_000, "hateful", "long")]
+    table.write_text("case,gold,kind\n" + "".join(f"{text},{gold},{kind}\n" for text, gold, kind in cases))
+    settings = {"MODEL_DIR": fitted_run[0], "DATASET_DIR": table, "OUTPUT_DIR": tmp_path / "out",
+                "TEXT_COLUMN": "case", "LABEL_COLUMN": "gold", "POSITIVE_LABEL": "hateful", "CATEGORY_COLUMN": "kind",
+                "FLOOR_DATASET_DIR": dataset_dir}
+    done = run_script(SCRIPT, settings)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    report, lines = outputs(tmp_path / "out")
+    assert all(line["probability_image_text"] is None and line["caption"] is None for line in lines)
+    assert all(line["probability"] == line["probability_text"] for line in lines[:10])
+    assert (lines[10]["probability"], lines[10]["error"], report["unscored_rows"]) == (0.5, "nothing_to_score", 1)
+    assert report["cut_rows"] == 1 and b"1 of them cut to 256 tokens, 1 without text" in done.stderr
+    assert report["by_language"] == {} and report["by_view"].keys() == {"text"}
+    assert report["by_category"]["case 1"]["auroc"] is None
+    assert 0 <= report["by_category"]["case 1"]["auroc_against_other_label"] <= 1
+    assert report["tfidf_floor"]["train_rows"] == 96
+    refused = run_script(SCRIPT, {**settings, "TEXT_COLUMN": "body"})
+    assert refused.returncode == 1 and b"no TEXT_COLUMN=body; its columns are case, gold, kind" in refused.stderr
+
+
+def test_a_split_that_is_not_there_or_has_one_class_is_refused(merged_run, dataset_dir, run_script, tmp_path):
+    settings = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"}
+    refused = run_script(SCRIPT, {**settings, "SPLIT": "tset"})
+    assert refused.returncode == 1 and b"SPLIT=tset" in refused.stderr and b"validation" in refused.stderr
+    single = save_dataset(tmp_path / "single", train=meme_rows(8, 1),
+                          test=[row for row in meme_rows(8, 1) if row["label"]])
+    refused = run_script(SCRIPT, {**settings, "DATASET_DIR": single})
+    assert refused.returncode == 1 and b"AUROC needs both" in refused.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_model_without_scoring_cannot_be_fitted(base_dir, dataset_dir, run_script, tmp_path):
+    refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out",
+                                  "SPLIT": "validation"}, timeout=60)
+    assert refused.returncode == 1 and b"attach_policy.py" in refused.stderr
+    assert not (base_dir / "scoring.json").exists()

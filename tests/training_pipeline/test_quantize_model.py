@@ -1,0 +1,112 @@
+"""quantize_model.py on the road's own merged model, and what it refuses."""
+
+import json
+import shutil
+
+import pytest
+
+SCRIPT = "training_pipeline/quantize_model.py"
+
+
+@pytest.fixture(scope="module")
+def quantised_run(merged_run, dataset_dir, run_script, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gptq") / "llm-gptq"
+    process = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": folder},
+                         cwd=folder.parent)
+    assert process.returncode == 0, process.stderr.decode()[-3000:]
+    return folder, process
+
+
+def test_the_4_bit_folder_is_whole_and_states_its_cost(quantised_run):
+    folder, process = quantised_run
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "quantize_config.json", "tokenizer.json", "chat_template.jinja", "scoring.json",
+            "training.json", "quantization.json"} <= names
+    config = json.loads((folder / "quantize_config.json").read_text())
+    assert (config["bits"], config["group_size"], config["sym"], config["desc_act"]) == (4, 128, True, False)
+    report = json.loads((folder / "quantization.json").read_text())
+    assert 0 < report["cost"]["mean_difference"] <= report["cost"]["largest_difference"] < 0.2
+    assert process.stdout.decode().startswith(f"wrote {folder}: ") and process.stdout.count(b"\n") == 1
+    assert [path.name for path in folder.parent.iterdir()] == ["llm-gptq"]  # nothing else where the script ran
+
+
+def test_the_linear_layers_are_packed_integers(quantised_run):
+    from safetensors import safe_open
+
+    with safe_open(next(quantised_run[0].glob("*.safetensors")), "pt") as weights:
+        packed = [name for name in weights.keys() if name.endswith("qweight")]
+    assert len(packed) == 2 * 7
+
+
+def test_a_second_run_keeps_the_folder(quantised_run, merged_run, dataset_dir, run_script):
+    again = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir,
+                                  "OUTPUT_DIR": quantised_run[0]})
+    assert again.returncode == 0 and b"kept" in again.stdout
+
+
+def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tmp_path):
+    """A chat model without policy gets it first; its folder then serves as any other."""
+    from guard_scores import load_scorer
+
+    plain = tmp_path / "plain"
+    shutil.copytree(base_dir, plain, ignore=shutil.ignore_patterns("scoring.json"))
+    done = run_script(SCRIPT, {"MODEL_DIR": plain, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q8",
+                               "BITS": "8"})
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert json.loads((tmp_path / "q8" / "quantize_config.json").read_text())["bits"] == 8
+    assert json.loads((tmp_path / "q8" / "scoring.json").read_text())["label_words"]["offensive"] == "unsafe"
+    assert "You moderate memes" in (tmp_path / "q8" / "chat_template.jinja").read_text()
+    assert not (plain / "scoring.json").exists()
+    assert json.loads((tmp_path / "q8" / "quantization.json").read_text())["cost"]["largest_difference"] < 0.02
+    assert load_scorer(tmp_path / "q8").config.quantization_config.bits == 8
+    assert done.stdout.count(b"\n") == 1 and b"192 rows of the prompt" in done.stderr
+
+
+def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir):
+    from guard_template import load_guard_tokenizer, read_guard_prompt
+    from quantize_model import Settings, calibration_prompts, read_splits
+
+    prompt = read_guard_prompt(*load_guard_tokenizer(base_dir))
+    settings = Settings(MODEL_DIR=base_dir, DATASET_DIR=dataset_dir, OUTPUT_DIR="q")
+    train = read_splits(dataset_dir)["train"]
+    rows = calibration_prompts(prompt, train * 4, settings)
+    assert len(rows) == 256
+    texts = [prompt.tokenizer.decode(row) for row in rows]
+    assert all(text.count("<meme>") == text.count("</meme>") == 1 for text in texts)
+    assert 64 < sum("Image:" in text for text in texts) < 192
+
+
+@pytest.mark.parametrize(("width", "group_size"), [(256, 128), (192, 64), (96, 32), (100, None)])
+def test_groups_fit_the_layers_or_the_model_is_refused(width, group_size, tmp_path):
+    from transformers import MistralConfig
+
+    from quantize_model import fitting_group_size
+
+    MistralConfig(hidden_size=width, intermediate_size=2 * width, num_attention_heads=2,
+                  head_dim=width // 2).save_pretrained(tmp_path)
+    if group_size:
+        assert fitting_group_size(tmp_path) == group_size
+    else:
+        with pytest.raises(SystemExit, match="divide by none of the groups"):
+            fitting_group_size(tmp_path)
+
+
+def test_a_quantised_model_is_not_quantised_again(quantised_run, dataset_dir, run_script, tmp_path):
+    refused = run_script(SCRIPT, {"MODEL_DIR": quantised_run[0], "DATASET_DIR": dataset_dir,
+                                  "OUTPUT_DIR": tmp_path / "q"}, timeout=60)
+    assert refused.returncode == 1 and b"is quantised already" in refused.stderr and not (tmp_path / "q").exists()
+
+
+def test_a_folder_with_something_else_in_it_is_never_replaced(merged_run, dataset_dir, run_script):
+    """OUTPUT_DIR=MODEL_DIR by mistake must not cost the 16-bit model."""
+    before = sorted(path.name for path in merged_run[0].iterdir())
+    refused = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir,
+                                  "OUTPUT_DIR": merged_run[0]}, timeout=60)
+    assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
+    assert sorted(path.name for path in merged_run[0].iterdir()) == before
+
+
+def test_bits_that_do_not_exist_are_refused_before_anything_loads(run_script, dataset_dir, tmp_path):
+    refused = run_script(SCRIPT, {"MODEL_DIR": tmp_path, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q",
+                                  "BITS": "3", "CALIBRATION_ROWS": "255"}, timeout=30)
+    assert refused.returncode == 2 and b"BITS=3" in refused.stderr and b"CALIBRATION_ROWS=255" in refused.stderr

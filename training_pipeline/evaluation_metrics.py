@@ -1,0 +1,142 @@
+"""The figures of an evaluation: ranking, decisions and calibration, as a whole and by language, category and view."""
+
+import numpy as np
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from group_resampling import bootstrap_interval, shuffled_aurocs
+from tfidf_floor import TfidfFloor
+
+CALIBRATION_BINS = 10
+FLOOR_SHUFFLES = 5
+
+
+def verdicts(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """0 or 1 a meme, as predict.py decides: on the probability that it prints, rounded to four decimals."""
+    return (np.round(probabilities, 4) >= threshold).astype(int)
+
+
+def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float | None]:
+    """Metrics of probabilities of `offensive` against labels 0 and 1, both [rows]; ranking needs both labels."""
+    both = len(set(labels)) == 2
+    decided = verdicts(probabilities, threshold)
+    return {
+        "auroc": float(roc_auc_score(labels, probabilities)) if both else None,
+        "average_precision": float(average_precision_score(labels, probabilities)) if both else None,
+        "accuracy": float(accuracy_score(labels, decided)),
+        "f1": float(f1_score(labels, decided, zero_division=0)),
+        "precision": float(precision_score(labels, decided, zero_division=0)),
+        "recall": float(recall_score(labels, decided, zero_division=0)),
+        **calibration_metrics(labels, probabilities),
+    }
+
+
+def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Log-loss in nats, Brier score, and the expected calibration error over ten equal bins of the probability.
+
+    The last is the mean over rows of |share of label 1 - mean probability| of the row's bin (Naeini et al. 2015).
+    """
+    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = [abs((labels - probabilities)[bins == number].sum()) for number in range(CALIBRATION_BINS)]
+    return {
+        "log_loss": float(log_loss(labels, np.clip(probabilities, 1e-7, 1 - 1e-7), labels=[0, 1])),
+        "brier": float(brier_score_loss(labels, probabilities)),
+        "expected_calibration_error": float(sum(gaps) / len(labels)),
+    }
+
+
+def metrics_by(column: str, rows: list[dict], labels: np.ndarray, probabilities: np.ndarray, threshold: float,
+               interval) -> dict[str, dict]:
+    """The metrics for each value of a column, with `interval(chosen rows)` beside each AUROC.
+
+    A value whose rows have one label only has no AUROC of its own; it gets that of its rows against all rows of the
+    other label (Borkan et al. 2019), which says how well this category is told from the other side.
+    """
+    if all(row[column] is None for row in rows):
+        return {}
+    values = np.array([str(row[column] or "unknown") for row in rows])
+    report = {}
+    for value in sorted(set(values.tolist())):
+        chosen = values == value
+        report[value] = {"rows": int(chosen.sum()), "offensive": int(labels[chosen].sum()),
+                              **classification_metrics(labels[chosen], probabilities[chosen], threshold)}
+        if report[value]["auroc"] is None:
+            opposed = chosen | (labels != labels[chosen][0])
+            report[value]["auroc_against_other_label"] = float(
+                roc_auc_score(labels[opposed], probabilities[opposed])) if len(set(labels)) == 2 else None
+        else:
+            report[value]["auroc_interval"] = interval(chosen)
+    return report
+
+
+def metrics_by_view(labels: np.ndarray, views: list[dict[str, float]], threshold: float) -> dict[str, dict]:
+    """The metrics of each view alone, on the rows that have it; `views` holds a row's probability by view."""
+    report = {}
+    for name in sorted({name for row in views for name in row}):
+        chosen = np.array([name in row for row in views])
+        scores = np.array([row[name] for row in views if name in row])
+        report[name] = {"rows": int(chosen.sum()), **classification_metrics(labels[chosen], scores, threshold)}
+    return report
+
+
+def evaluation_report(rows: list[dict], views: list[dict[str, float]], probabilities: np.ndarray, threshold: float,
+                      samples: int, seed: int) -> dict:
+    """All figures of one split; rows are evaluation_rows.py's, `samples` counts resamples and shuffles."""
+    labels = np.array([row["label"] for row in rows])
+    groups = np.array([row["group"] for row in rows])
+
+    def interval(chosen):
+        return bootstrap_interval(labels[chosen], probabilities[chosen], groups[chosen], samples, seed)
+
+    return {
+        **classification_metrics(labels, probabilities, threshold),
+        "auroc_interval": interval(slice(None)),
+        "threshold": threshold,
+        "rows": len(rows), "groups": len(set(groups)), "offensive": int(labels.sum()),
+        "by_language": metrics_by("language", rows, labels, probabilities, threshold, interval),
+        "by_category": metrics_by("category", rows, labels, probabilities, threshold, interval),
+        "by_view": metrics_by_view(labels, views, threshold),
+        "shuffled_control": shuffled_control(labels, probabilities, groups, samples, seed),
+    }
+
+
+def shuffled_control(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int,
+                     seed: int) -> dict:
+    """The model's own scores against labels shuffled among groups: the interval of chance and the p-value.
+
+    It tells whether the AUROC could be luck of this split. It does not tell whether the training saw what it should
+    not: that is the control of train_model.py's SHUFFLE_LABELS=1.
+    """
+    observed = roc_auc_score(labels, probabilities)
+    shuffled = shuffled_aurocs(labels, probabilities, groups, samples, seed)
+    low, high = np.percentile(shuffled, [2.5, 97.5])
+    return {"auroc_interval": [float(low), float(high)], "shuffles": len(shuffled),
+            "p_value": float((1 + (shuffled >= observed).sum()) / (1 + len(shuffled)))}
+
+
+def floor_report(train: list[dict], rows: list[dict], seed: int) -> dict:
+    """The TF-IDF floor's scores [rows] and AUROCs: as a whole, by language, and fitted to shuffled labels.
+
+    `texts_in_train` counts rows whose very text is in the train split: what a model may know by heart.
+    """
+    labels = np.array([row["label"] for row in rows])
+    floor = TfidfFloor(train)
+    scores = floor.scores(rows)
+    shuffled = [roc_auc_score(labels, floor.shuffled_scores(rows, seed + number)) for number in range(FLOOR_SHUFFLES)]
+    known = {row["text"] for row in train}
+    return {
+        "scores": scores, "auroc": float(roc_auc_score(labels, scores)),
+        "by_language": {language: found["auroc"] for language, found in
+                        metrics_by("language", rows, labels, scores, 0.5, lambda chosen: None).items()},
+        "train_rows": len(train), "texts_in_train": sum(row["text"] in known for row in rows),
+        "shuffled": {"auroc_mean": float(np.mean(shuffled)), "auroc_lowest": float(min(shuffled)),
+                     "auroc_highest": float(max(shuffled)), "shuffles": len(shuffled)},
+    }
