@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     max_text_characters: PositiveInt = Field(400, description="longest text of a meme")
     max_image_characters: PositiveInt = Field(600, description="longest image description")
     decontaminate: Path | None = Field(None, description="evaluation set (CSV, JSONL, or a saved data set) whose texts "
-                                       "and their near duplicates are dropped")
+                                       "are dropped with their near duplicates and all that shares a group with one, "
+                                       "such as translations")
     decontaminate_column: str = Field("text", description="column of the evaluation set that holds its texts")
     licence: str = Field("apache-2.0", description="licence named in the data set's card")
 
@@ -136,7 +137,8 @@ def read_candidates(settings: Settings, spool) -> tuple[int, int, int]:
 
 
 def keep_distinct(settings: Settings, spool):
-    """Second pass, by language: drop label conflicts, held-out texts, and all but the first of near repeats.
+    """Second pass, by language: drop label conflicts, held-out texts, and all but the first of near repeats; then what
+    shares a group with a held-out text, which is its translation or variant.
 
     Gives the groups, tied where their texts repeat or resemble each other.
     """
@@ -146,6 +148,7 @@ def keep_distinct(settings: Settings, spool):
     groups = Groups()
     for group, number in spool.repeats:
         groups.tie(group, spool.row(number)["group"])
+    contaminated: set[int] = set()
     held_out = evaluation_texts(settings.decontaminate, settings.decontaminate_column) if settings.decontaminate else []
     for language in spool.languages:
         numbers = spool.undisputed(language)
@@ -157,12 +160,14 @@ def keep_distinct(settings: Settings, spool):
                 spool.keep(number)
             elif like[position] < len(held_out):
                 spool.reject(spool.row(number), "in_evaluation_set")
+                contaminated.add(number)
             else:
                 row, first = spool.row(number), spool.row(numbers[like[position] - len(held_out)])
                 spool.reject({**row, "like": first["id"]}, "near_duplicate")
                 groups.tie(row["group"], first["group"])
         if language == "en":
             tie_similar(settings, spool, groups, hashes[len(held_out) :], numbers)
+    spool.drop_groups_of(contaminated, "group_in_evaluation_set")
     return groups
 
 

@@ -102,5 +102,15 @@ class Spool:
         self._fates[number] |= KEPT
         self.kept += 1
 
+    def drop_groups_of(self, numbers: set[int], reason: str) -> None:
+        """Reject what was kept of the groups of these rows, and of the groups in which their very texts stood again."""
+        dropped = {self._groups[number] for number in numbers}
+        dropped |= {hash(group) for group, number in self.repeats if number in numbers}
+        for number, group in enumerate(self._groups):
+            if group in dropped and self.is_kept(number):
+                self._fates[number] &= ~KEPT
+                self.kept -= 1
+                self.reject(self.row(number), reason)
+
     def is_kept(self, number: int) -> bool:
         return bool(self._fates[number] & KEPT)

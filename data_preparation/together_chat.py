@@ -55,15 +55,18 @@ class TogetherChat:
 
     def __init__(self, api_key: str, base_url: str | None, timeout_s: float, most_retries: int,
                  pace: Pace, stop: Stop, usage: Usage) -> None:
-        from together import AsyncTogether
+        import httpx
+        from together import AsyncTogether, DefaultAsyncHttpxClient
 
         self._api_key = api_key
         self._most_retries = most_retries
         self._pace, self._stop, self._usage = pace, stop, usage
         self._takes_response_format = True
-        # The SDK appends /v1 itself, and would retry unseen by the pace and the count.
+        # Left to itself the SDK keeps 20 connections open: above that, each request pays for a new TLS handshake.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=pace.most, keepalive_expiry=60)
+        # It appends /v1 itself, and would retry unseen by the pace and the count.
         self._client = AsyncTogether(api_key=api_key, base_url=plain_base_url(base_url), timeout=timeout_s,
-                                     max_retries=0)
+                                     max_retries=0, http_client=DefaultAsyncHttpxClient(limits=limits))
 
     async def ask(self, request: dict) -> dict:
         """Send one chat completion request until it is answered or cannot be."""

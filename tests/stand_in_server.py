@@ -63,6 +63,7 @@ class StandIn:
                  rate: float | None = None, burst: int = 1) -> None:
         self.requests: list[Request] = []
         self.most_at_once = 0
+        self.connections = 0
         self._script, self._latency_s = script, latency_s
         self._rate, self._burst = rate, burst
         self._tokens, self._filled = float(burst), time.monotonic()
@@ -102,6 +103,10 @@ class StandIn:
         time.sleep(fault.latency_s if fault and fault.latency_s else self._latency_s)
         return request, fault
 
+    def connected(self) -> None:
+        with self._changed:
+            self.connections += 1
+
     def left(self) -> None:
         with self._changed:
             self._at_once -= 1
@@ -131,6 +136,10 @@ def _handler_of(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            super().setup()
+            stand_in.connected()
 
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"]))

@@ -91,6 +91,12 @@ def test_replies_land_in_files_and_the_key_nowhere(run_script, tmp_path):
     assert document["reply"]["usage"]["total_tokens"] == 150
 
 
+def test_connections_are_kept_open_from_one_request_to_the_next(run_script, tmp_path):
+    with StandIn(latency_s=0.1) as server:
+        run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=120, START_IN_FLIGHT=30, MAX_IN_FLIGHT=30))
+    assert len(server.requests) == 120 and server.connections <= 30
+
+
 def test_several_keys_are_asked_in_turns(run_script, tmp_path):
     with StandIn() as server:
         run_script(SCRIPT, asked_of(server, tmp_path, PROMPT_KEY="general_ok,Singlish_ok", NUM_RUNS=3, MAX_IN_FLIGHT=1))
