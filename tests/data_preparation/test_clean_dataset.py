@@ -159,13 +159,13 @@ def test_translations_and_variants_of_an_evaluation_text_are_dropped_with_it(cle
     write_raw(tmp_path / "raw", "a/0001.json", [item(SENTENCES[0], "g0"), item(SENTENCES[1], "g1"),
                                                 item(SENTENCES[2], "g0")])
     write_raw(tmp_path / "raw", "b/0001.json", [item(SENTENCES[0], "again"), item(SENTENCES[3], "g3")])
-    write_raw(tmp_path / "raw", "Chinese_a/0001.json", [item("邻居半夜浇花", "g0"), item("打印机总在截止日坏掉", "g1")],
+    write_raw(tmp_path / "raw", "Chinese_a/0001.json", [item("邻居半夜浇花", "g0"), item("打印机总在截止日坏", "g1")],
               language="zh")
     write_raw(tmp_path / "raw", "Malay_b/0001.json", [item("Jiran saya menyiram pokok", "again")], language="ms")
     (tmp_path / "evaluation.csv").write_text(f'text\n"{SENTENCES[0]}"\n')
     done = clean(DECONTAMINATE=tmp_path / "evaluation.csv")
     assert done.returncode == 0, done.stderr
-    assert {row["text"] for row in rows_in(tmp_path / "dataset")} == {SENTENCES[1], SENTENCES[3], "打印机总在截止日坏掉"}
+    assert {row["text"] for row in rows_in(tmp_path / "dataset")} == {SENTENCES[1], SENTENCES[3], "打印机总在截止日坏"}
     assert {(entry["id"], entry["reason"]) for entry in rejected_in(tmp_path / "dataset")} == {
         ("a/0001#0", "in_evaluation_set"), ("b/0001#0", "duplicate"), ("a/0001#2", "group_in_evaluation_set"),
         ("Chinese_a/0001#0", "group_in_evaluation_set"), ("Malay_b/0001#0", "group_in_evaluation_set")}
