@@ -6,7 +6,7 @@ from a server that permits RATE requests a second and answers 429 with Retry-Aft
 
     python benchmarks/bench_generation.py
 
-Writes its figures to stdout; about a minute and a half on two cores.
+Writes its figures to stdout; about two minutes on two cores.
 """
 
 import os
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 from stand_in_server import StandIn  # noqa: E402
 
-RUNS, IN_FLIGHT, LATENCY_S, SEQUENTIAL_RUNS = 200, 32, 1.0, 10
+RUNS, IN_FLIGHT, LATENCY_S, SEQUENTIAL_RUNS = 200, 32, 1.0, 40
 RATE, RATE_SECONDS, RATE_BURST = 15.0, 40, 15
 
 

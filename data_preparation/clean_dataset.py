@@ -43,6 +43,8 @@ class Settings(BaseSettings):
                                        "are dropped with their near duplicates and all that shares a group with one, "
                                        "such as translations")
     decontaminate_column: str = Field("text", description="column of the evaluation set that holds its texts")
+    decontaminate_groups: bool = Field(False, description="1 also drops every group that the evaluation set's `group` "
+                                       "column names; right where it was drawn from these very raw files")
     licence: str = Field("apache-2.0", description="licence named in the data set's card")
 
     @model_validator(mode="after")
@@ -149,7 +151,9 @@ def keep_distinct(settings: Settings, spool):
     for group, number in spool.repeats:
         groups.tie(group, spool.row(number)["group"])
     contaminated: set[int] = set()
-    held_out = evaluation_texts(settings.decontaminate, settings.decontaminate_column) if settings.decontaminate else []
+    held_out, held_out_groups = [], set()
+    if settings.decontaminate:
+        held_out, held_out_groups = evaluation_texts(settings.decontaminate, settings.decontaminate_column)
     for language in spool.languages:
         numbers = spool.undisputed(language)
         texts = chain(held_out, (row["text"] for row in spool.rows_at(numbers)))
@@ -167,6 +171,9 @@ def keep_distinct(settings: Settings, spool):
                 groups.tie(row["group"], first["group"])
         if language == "en":
             tie_similar(settings, spool, groups, hashes[len(held_out) :], numbers)
+    if settings.decontaminate_groups:
+        roots = {groups.root(group) for group in held_out_groups}
+        contaminated |= {number for number, row in spool.rows() if groups.root(row["group"]) in roots}
     spool.drop_groups_of(contaminated, "group_in_evaluation_set")
     return groups
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 MEASURED_ROWS = 50_000  # of each language, for variety: its sets of n-grams grow with the text
-LANGUAGES = {"en": "English and Singlish", "zh": "Chinese", "ms": "Malay", "ta": "Tamil"}
+LEAST_SAMPLES = 6
 
 CARD = """---
 license: {licence}
@@ -72,7 +72,7 @@ def write_card(folder: Path, report: dict, licence: str) -> None:
         files_read=report["files_read"], dropped=sum(report["rejected"].values()), rejected=rejected,
         near=report["settings"]["near_duplicate_threshold"], same=report["settings"]["same_group_threshold"],
         settings=", ".join(f"`{name.upper()}={value}`" for name, value in report["settings"].items()),
-        samples=_samples(saved)), encoding="utf-8")
+        samples=_samples(saved, len(counts["language"]) * len(counts["label"]))), encoding="utf-8")
     _draw(folder / "composition.png", counts["split, language, label"])
 
 
@@ -117,18 +117,18 @@ def _tables(counts: dict[str, dict[str, int]]) -> str:
     return "\n\n".join(blocks)
 
 
-def _samples(saved) -> str:
-    """The first training row of each language and label."""
-    lines, seen = ["| language | label | image | text |", "| --- | --- | --- | --- |"], set()
+def _samples(saved, kinds: int) -> str:
+    """The first training rows of each language and label: one each, or as many as make LEAST_SAMPLES."""
+    lines, seen = [], Counter()
     names = saved["train"].features["label"].names
     for batch in saved["train"].select(range(min(len(saved["train"]), MEASURED_ROWS))).iter(batch_size=10_000):
         for language, label, image, text in zip(*(batch[name] for name in ("language", "label", "image", "text")),
                                                 strict=True):
-            if (language, label) not in seen:
-                seen.add((language, label))
+            if seen[language, label] < -(-LEAST_SAMPLES // kinds):
+                seen[language, label] += 1
                 cells = (language, names[label], image, text)
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join([*lines[:2], *sorted(lines[2:])])
+    return "\n".join(["| language | label | image | text |", "| --- | --- | --- | --- |", *sorted(lines)])
 
 
 def _draw(path: Path, counts: dict[str, int]) -> None:

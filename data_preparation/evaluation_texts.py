@@ -1,28 +1,40 @@
-"""The texts of an evaluation set that training data must not repeat."""
+"""The texts and groups of an evaluation set that training data must not repeat."""
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def evaluation_texts(path: Path, column: str) -> list[str]:
-    """Texts of a CSV, a JSONL, or a data set saved by save_to_disk (all its splits); OSError names what is wrong."""
+def evaluation_texts(path: Path, column: str) -> tuple[list[str], set[str]]:
+    """Texts of a CSV, a JSONL, or a data set saved by save_to_disk (all its splits), and what its `group` column names.
+
+    Of a set drawn from the same raw files, groups tell of a text that is not among those here, though a translation of
+    it is. OSError names what is wrong.
+    """
     try:
-        if path.is_dir():
-            return _saved_texts(path, column)
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file) if path.suffix.casefold() in (".csv", ".tsv") else map(json.loads, file)
-            if path.suffix.casefold() == ".tsv":
-                rows = csv.DictReader(file, delimiter="\t")
-            return [row[column] for row in rows if row[column]]
+        rows = [row for row in _rows(path) if row[column]]
+        return [row[column] for row in rows], {row["group"] for row in rows if row.get("group")}
     except (KeyError, ValueError, TypeError) as fault:
         raise OSError(f"DECONTAMINATE={path}: no column {column!r} could be read ({type(fault).__name__}: {fault}); "
                       f"set DECONTAMINATE_COLUMN to the column of its texts") from None
 
 
-def _saved_texts(path: Path, column: str) -> list[str]:
+def _rows(path: Path) -> Iterator[dict]:
+    suffix = path.suffix.casefold()
+    if path.is_dir():
+        yield from _saved_rows(path)
+        return
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        if suffix in (".csv", ".tsv"):
+            yield from csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",")
+        else:
+            yield from map(json.loads, file)
+
+
+def _saved_rows(path: Path) -> Iterator[dict]:
     from datasets import DatasetDict, load_from_disk
 
     saved = load_from_disk(str(path))
-    splits = saved.values() if isinstance(saved, DatasetDict) else [saved]
-    return [text for split in splits for text in split[column] if text]
+    for split in saved.values() if isinstance(saved, DatasetDict) else [saved]:
+        yield from split

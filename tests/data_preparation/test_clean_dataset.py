@@ -171,6 +171,17 @@ def test_translations_and_variants_of_an_evaluation_text_are_dropped_with_it(cle
         ("Chinese_a/0001#0", "group_in_evaluation_set"), ("Malay_b/0001#0", "group_in_evaluation_set")}
 
 
+def test_groups_that_an_evaluation_set_names_are_dropped_where_asked(clean, tmp_path):
+    write_raw(tmp_path / "raw", "a/0001.json", [item(text, f"g{number}") for number, text in enumerate(SENTENCES)])
+    (tmp_path / "evaluation.jsonl").write_text(json.dumps({"text": "邻居半夜浇花", "group": "g0"}) + "\n")
+    clean(DECONTAMINATE=tmp_path / "evaluation.jsonl")
+    assert {row["text"] for row in rows_in(tmp_path / "dataset")} == set(SENTENCES)
+    clean(DECONTAMINATE=tmp_path / "evaluation.jsonl", DECONTAMINATE_GROUPS=1)
+    assert {row["text"] for row in rows_in(tmp_path / "dataset")} == set(SENTENCES[1:])
+    assert [(entry["text"], entry["reason"]) for entry in rejected_in(tmp_path / "dataset")] == [
+        (SENTENCES[0], "group_in_evaluation_set")]
+
+
 @pytest.mark.parametrize(("settings", "told"), [
     ({"DECONTAMINATE": "nowhere.csv"}, b"DECONTAMINATE=nowhere.csv"),
     ({"TEST_FRACTION": "0.6", "VALIDATION_FRACTION": "0.4"}, b"leave nothing to train on"),
@@ -219,6 +230,8 @@ def test_the_card_tells_what_is_in_it(clean, tmp_path):
     for told in ("license: cc-by-4.0", "| first/model > some/model | 6 |", "composition.png", "distinct 3-grams",
                  "Intended use, and harms", "| en | ok |"):
         assert told in card
+    samples = card.split("## Samples")[1]
+    assert samples.count("| en | ok |") == len(load_from_disk(str(tmp_path / "dataset"))["train"]) > 1
     assert (tmp_path / "dataset" / "composition.png").read_bytes().startswith(b"\x89PNG")
 
 
