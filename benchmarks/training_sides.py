@@ -1,0 +1,170 @@
+"""One way of training in a process of its own, for bench_training.py: a JSON task in, a JSON line a round out.
+
+The sides differ in the trainer alone: same NF4 base, LoRA settings, rows, order, optimizer and threads.
+
+    ours               PackedTrainer, the policy once a batch
+    padded             PackedTrainer with PACKED_ROWS=0: one example a row, LM head at the answer positions
+    trl                TRL's SFTTrainer, completion-only loss, one example a row
+    trl-padding-free   the same with padding_free=True: all rows of a batch in one, the policy in each of them
+    trl-packing        the same with packing=True (best fit, twice the longest row): as many rows a step
+"""
+
+import dataclasses
+import gc
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+sys.path.insert(0, str(ROOT / "training_pipeline"))
+
+VOCABULARY = 32_000
+FIRST_ID = 10  # below are special tokens
+
+
+def main() -> None:
+    from result_output import claim_stdout
+
+    results = claim_stdout()
+    task = json.loads(sys.argv[1])
+    train = side(task)
+    print(json.dumps({"ready": task["side"]}), file=results, flush=True)
+    for _ in sys.stdin:  # a line asks for a round
+        print(json.dumps(train()), file=results, flush=True)
+
+
+def random_rows(prefix_length: int, suffix_lengths: list[int], seed: int = 0) -> tuple[list[int], list[list[int]]]:
+    """(prefix ids, suffixes) of random tokens: speed and memory do not depend on what they say."""
+    draw = random.Random(seed)
+    prefix, *suffixes = ([draw.randrange(FIRST_ID, VOCABULARY) for _ in range(length)]
+                         for length in [prefix_length, *suffix_lengths])
+    return prefix, suffixes
+
+
+def suffix_lengths(task: dict) -> list[int]:
+    """As many as there are rows, evenly spread from three to five quarters of SUFFIX_TOKENS, in random order."""
+    low, high = task["suffix_tokens"] * 3 // 4, task["suffix_tokens"] * 5 // 4
+    lengths = [low + number % (high - low + 1) for number in range(task["batch_size"] * task["steps"])]
+    random.Random(1).shuffle(lengths)
+    return lengths
+
+
+def load(task: dict):
+    """(model, prompt, memes): train_model.py's own NF4 base with LoRA, the policy replaced by PREFIX_TOKENS tokens."""
+    from guard_scores import EncodedMeme
+    from guard_template import load_guard_tokenizer, read_guard_prompt
+    from train_model import Settings, load_lora_model
+
+    prefix, suffixes = random_rows(task["prefix_tokens"], suffix_lengths(task))
+    prompt = read_guard_prompt(*load_guard_tokenizer(task["model_dir"]))
+    prompt = dataclasses.replace(prompt, prefix_ids=prefix)
+    memes = [EncodedMeme([suffix], number % 2, 0) for number, suffix in enumerate(suffixes)]
+    settings = Settings(model_dir=task["model_dir"], dataset_dir=task["model_dir"], output_dir=task["scratch"],
+                        lora_dropout=0, seed=1)
+    return load_lora_model(settings, prompt, {"train": memes}), prompt, memes
+
+
+def common_arguments(task: dict) -> dict:
+    """What both kinds of TrainingArguments are given."""
+    return {
+        "output_dir": task["scratch"], "per_device_train_batch_size": task["batch_size"], "max_steps": task["steps"],
+        "learning_rate": 2e-4, "lr_scheduler_type": "constant", "train_sampling_strategy": "sequential", "seed": 1,
+        "gradient_checkpointing": False, "bf16": False, "use_cpu": True, "dataloader_pin_memory": False,
+        "save_strategy": "no", "logging_steps": task["steps"], "report_to": "none", "disable_tqdm": True,
+    }
+
+
+def side(task: dict):
+    """A function that trains for `steps` steps and returns their figures."""
+    model, prompt, memes = load(task)
+    packs = {"ours": True, "padded": False}
+    name = task["side"]
+    trainer = (packed_trainer(task, model, prompt, memes, packs[name]) if name in packs
+               else sft_trainer(task, model, prompt, memes))
+    losses, marks = watch(trainer)
+
+    def train() -> dict:
+        losses.clear(), marks.clear(), gc.collect()
+        forget_peak_memory()
+        before = resident_megabytes("VmRSS")
+        trainer.train()
+        # The first step warms up: threads, buffers, the tokenizer's and the allocator's caches.
+        seconds, cpu_seconds = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
+        rows = task["batch_size"] * (len(marks) - 1)
+        return {"side": name, "first_loss": losses[0], "rows_per_second": rows / seconds,
+                "rows_per_cpu_second": rows / cpu_seconds, "before_mb": before, "peak_mb": resident_megabytes("VmHWM")}
+
+    return train
+
+
+def packed_trainer(task: dict, model, prompt, memes: list, packed: bool):
+    import torch
+    from transformers import TrainingArguments
+
+    from packed_trainer import PackedTrainer, RowCollator
+
+    arguments = TrainingArguments(**common_arguments(task), remove_unused_columns=False, label_names=["labels"])
+    return PackedTrainer(model=model, args=arguments, prompt=prompt, train_dataset=memes,
+                         data_collator=RowCollator(prompt, torch.float32, packed), processing_class=prompt.tokenizer)
+
+
+def sft_trainer(task: dict, model, prompt, memes: list):
+    import torch
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [prompt.prefix_ids + meme.suffixes[0] for meme in memes]
+    answers = [prompt.label_token_ids[meme.label] for meme in memes]
+    # Tokenised rows with labels: what completion-only loss comes to, without a word tokenised otherwise.
+    dataset = Dataset.from_list([{"input_ids": [*row, answer], "labels": [-100] * len(row) + [answer]}
+                                 for row, answer in zip(rows, answers, strict=True)])
+    shape = {"max_length": None, "padding_free": task["side"] == "trl-padding-free"}
+    arguments = common_arguments(task)
+    if task["side"] == "trl-packing":
+        shape = {"packing": True, "max_length": 2 * max(map(len, rows)) + 2}
+        arguments["per_device_train_batch_size"] //= 2
+    trainer = SFTTrainer(model=model, args=SFTConfig(**arguments, **shape), train_dataset=dataset,
+                         processing_class=prompt.tokenizer)
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)  # SFTTrainer makes an NF4 model's adapters bfloat16
+    return trainer
+
+
+def watch(trainer) -> tuple[list[float], list[tuple[float, float]]]:
+    """(losses, (clock, processor time of all threads) at the end of each step), filled while the trainer runs."""
+    from transformers import TrainerCallback
+
+    losses, marks = [], []
+    training_step = trainer.training_step
+
+    def recorded(*args, **kwargs):
+        loss = training_step(*args, **kwargs)
+        losses.append(loss.item())
+        return loss
+
+    class Marks(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            marks.append((time.perf_counter(), time.process_time()))
+
+    trainer.training_step = recorded
+    trainer.add_callback(Marks())
+    return losses, marks
+
+
+def forget_peak_memory() -> None:
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak is counted anew from here
+
+
+def resident_megabytes(field: str) -> float:
+    """VmRSS (now) or VmHWM (peak since forget_peak_memory), 10^6 bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    main()
