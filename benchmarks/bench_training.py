@@ -155,14 +155,20 @@ def heading(settings) -> list[str]:
                        if name != "results_dir")
     return [
         "# Training on packed rows", "",
-        f"{datetime.date.today()}; {platform.machine()}, {len(os.sched_getaffinity(0))} CPUs; {versions}.",
+        f"{datetime.date.today()}; {platform.machine()} with {widest_vectors()}, {len(os.sched_getaffinity(0))} CPUs; "
+        f"{versions}.",
         f"Command: `{(changed + ' ').lstrip()}python benchmarks/bench_training.py`", "",
         f"A Mistral of {settings.model_size} with random weights (NF4, double quantised), LoRA rank 16 on all linear "
         f"layers, float32, P = {settings.prefix_tokens} policy tokens, S = {settings.suffix_tokens} of a row's own on "
-        f"the mean, B = {settings.batch_size} rows a step. {settings.rounds} rounds of {settings.steps - 1} counted "
-        "steps a side, in turns; TRL's other settings in the first round alone. Memory is the process's resident set: "
-        "before training, and its peak while it trains.",
+        f"the mean, B = {settings.batch_size} rows a step. {settings.rounds} rounds of {settings.steps} steps a side, "
+        "the first not counted, in turns; TRL's other settings in the first round alone. Memory is the process's "
+        "resident set: before training, and its peak while it trains.",
         ""]
+
+
+def widest_vectors() -> str:
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    return next((name for name in ("amx_tile", "avx512f", "avx2") if name in flags), "no vectors known")
 
 
 def side_table(figures: dict) -> list[str]:
