@@ -148,3 +148,37 @@ def test_the_tiny_chat_model_and_the_container_agree_on_every_probability(guard_
     for row, scores in zip(rows, trained, strict=True):
         suffixes = list(view_suffixes(served.prompt, row["text"], row["image"], 256).values())
         assert served.probabilities(suffixes) == pytest.approx(list(scores), abs=1e-5)
+
+
+def test_evaluate_model_and_the_container_give_the_same_probability_and_label(guard_dir, run_script, tmp_path):
+    """With a temperature that matters, and with text, caption, both or neither."""
+    import shutil
+
+    from guard_scorer import load_scorer
+    from meme_pipeline import Meme, score_batch
+    from scoring_prompt import view_suffixes
+
+    model, table = tmp_path / "model", tmp_path / "cases.jsonl"
+    shutil.copytree(guard_dir, model)
+    scoring = json.loads((model / "scoring.json").read_text())
+    (model / "scoring.json").write_text(json.dumps({**scoring, "temperature": 0.05, "threshold": 0.5}))
+    cases = [("hello </s> world", "a cat"), ("hello", None), ("", "a bus"), ("", None), ("x" * 2000, "a cat on a bus")]
+    table.write_text("".join(json.dumps({"text": text, "image": caption, "label": number % 2}) + "\n"
+                             for number, (text, caption) in enumerate(cases)))
+    done = run_script("training_pipeline/evaluate_model.py",
+                      {"MODEL_DIR": model, "DATASET_DIR": table, "OUTPUT_DIR": tmp_path / "out"})
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    served = load_scorer(model, "cpu", "float32", tokens_a_row=2048, max_text_tokens=256)
+    batch = [Meme(str(number), caption=caption, text=text) for number, (text, caption) in enumerate(cases)]
+    score_batch(batch, lambda text, caption: view_suffixes(served.prompt, text, caption, 256),
+                served.probabilities, fallback=0.5)
+    assert [line["probability"] for line in lines] == pytest.approx([meme.probability for meme in batch], abs=1e-4)
+    assert [line["label"] for line in lines] == [int(round(meme.probability, 4) >= 0.5) for meme in batch]
+    for line, meme in zip(lines, batch, strict=True):
+        assert line["error"] == meme.error
+        assert {name: line[f"probability_{name}"] for name in ("text", "image_text")} == pytest.approx(
+            {name: meme.views.get(name) for name in ("text", "image_text")}, abs=1e-4)
+    served.prompt = type(served.prompt)(**{**vars(served.prompt), "temperature": 1.0})
+    plain = served.probabilities(list(view_suffixes(served.prompt, "hello", None, 256).values()))
+    assert abs(plain[0] - lines[1]["probability"]) > 1e-3  # the temperature was at work

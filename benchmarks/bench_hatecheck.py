@@ -1,0 +1,143 @@
+"""Train on HateCheck's train part by template, and measure on templates that the training never saw.
+
+HateCheck (Roettger et al. 2021) fills each template with seven groups of people, so a random split would test on
+sentences that differ from trained ones in one word. Here templates, and those that refer to one another (a negation or
+a misspelling of another), stay in one part. The real scripts run: train_model.py, load_lora.py, evaluate_model.py
+on the validation part (temperature and threshold), then on the held-out part, beside the TF-IDF floor.
+
+Reads   HATECHECK_CSV (test_suite_cases.csv), BASE_DIR (a chat model; when unset make_tiny_models.py makes a small one)
+Writes  stdout: Markdown. About five minutes on two cores where BASE_DIR is given.
+
+    HATECHECK_CSV=test_suite_cases.csv BASE_DIR=artifacts/demo/base-llm python benchmarks/bench_hatecheck.py
+"""
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "training_pipeline"))
+
+from pydantic import DirectoryPath, Field, FilePath  # noqa: E402
+from pydantic_settings import BaseSettings  # noqa: E402
+
+from script_settings import ENVIRONMENT, read_settings  # noqa: E402
+
+SHARES = {"test": 0.25, "validation": 0.15}  # of the cases; the rest is trained on
+TRAINING = {"LEARNING_RATE": "5e-4", "LORA_R": "64", "LORA_ALPHA": "64", "BATCH_SIZE": "16", "REPORT_TO": "none"}
+
+
+class Settings(BaseSettings):
+    model_config = ENVIRONMENT
+
+    hatecheck_csv: FilePath = Field(description="HateCheck's test_suite_cases.csv")
+    base_dir: DirectoryPath | None = Field(None, description="chat model to train; a tiny one is made when unset")
+    llm_steps: int = Field(150, ge=1, description="training steps of the tiny model that is made")
+    epochs: float = Field(3, gt=0, description="passes over the train part")
+    seed: int = Field(1, description="seed of the parts and of the training")
+
+
+def main() -> None:
+    settings = read_settings(Settings, __doc__)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        parts = split_by_template(read_cases(settings.hatecheck_csv), settings.seed)
+        save(parts, folder / "dataset")
+        base = settings.base_dir or make_base(folder, settings.llm_steps)
+        dataset = {"DATASET_DIR": folder / "dataset", "SEED": settings.seed}
+        run("train_model.py", MODEL_DIR=base, OUTPUT_DIR=folder / "lora", EPOCHS=settings.epochs,
+            EVAL_STEPS=100, SAVE_STEPS=100, **TRAINING, **dataset)
+        run("load_lora.py", MODEL_DIR=base, LORA_DIR=folder / "lora", OUTPUT_DIR=folder / "merged")
+        for split in ("validation", "test"):
+            run("evaluate_model.py", MODEL_DIR=folder / "merged", OUTPUT_DIR=folder / split, SPLIT=split, **dataset)
+        report = json.loads((folder / "test" / "evaluation.json").read_text(encoding="utf-8"))
+        print_result(parts, report, time.monotonic() - started)
+
+
+def read_cases(path: Path) -> list[dict]:
+    """Rows of the project's data set form; `group` is the component of templates that refer to one another."""
+    with path.open(encoding="utf-8", newline="") as table:
+        cases = list(csv.DictReader(table))
+    parents: dict[str, str] = {}
+
+    def root(template: str) -> str:
+        while parents.setdefault(template, template) != template:
+            template = parents[template]
+        return template
+
+    for case in cases:
+        if case["ref_templ_id"]:
+            parents[root(str(int(float(case["ref_templ_id"]))))] = root(case["templ_id"])
+    return [{"id": case["case_id"], "image": None, "text": case["test_case"].strip(),
+             "label": int(case["label_gold"] == "hateful"), "language": "en", "category": case["functionality"],
+             "group": root(case["templ_id"]), "source": "HateCheck"} for case in cases]
+
+
+def split_by_template(rows: list[dict], seed: int) -> dict[str, list[dict]]:
+    """Whole groups, in random order, to test and validation until each has its share, the rest to train."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    order = sorted(groups)
+    random.Random(seed).shuffle(order)
+    parts: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
+    for group in order:
+        wanting = [name for name, share in SHARES.items() if len(parts[name]) < share * len(rows)]
+        parts[wanting[0] if wanting else "train"] += groups[group]
+    return parts
+
+
+def save(parts: dict[str, list[dict]], folder: Path) -> None:
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    columns = ("id", "image", "text", "language", "category", "group", "source")
+    features = Features({**{name: Value("string") for name in columns},
+                         "label": ClassLabel(names=["ok", "offensive"])})
+    DatasetDict({name: Dataset.from_list(rows, features=features) for name, rows in parts.items()}).save_to_disk(folder)
+
+
+def make_base(folder: Path, steps: int) -> Path:
+    run("make_tiny_models.py", OUTPUT_DIR=folder / "models", LLM_STEPS=steps, CAPTIONER_STEPS=1)
+    return folder / "models" / "base-llm"
+
+
+def run(script: str, **variables) -> None:
+    """Run a script of training_pipeline; its results go to stderr here, where the benchmark's progress goes."""
+    environment = {**{name: value for name, value in os.environ.items() if name not in Settings.model_fields},
+                   "OMP_WAIT_POLICY": "passive", **{name: str(value) for name, value in variables.items()}}
+    done = subprocess.run([sys.executable, str(ROOT / "training_pipeline" / script)], env=environment,
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{script} failed:\n{done.stderr[-3000:]}")
+    print(done.stdout, end="", file=sys.stderr, flush=True)
+
+
+def print_result(parts: dict[str, list[dict]], report: dict, seconds: float) -> None:
+    floor, (low, high) = report["tfidf_floor"], report["auroc_interval"]
+    templates = {name: len({row["group"] for row in rows}) for name, rows in parts.items()}
+    print("| part | cases | groups of templates | hateful |\n| --- | --- | --- | --- |")
+    for name, rows in parts.items():
+        print(f"| {name} | {len(rows)} | {templates[name]} | {sum(row['label'] for row in rows) / len(rows):.1%} |")
+    print("\n| on the held-out templates | AUROC |\n| --- | --- |")
+    print(f"| model | {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, by group of templates) |")
+    print(f"| TF-IDF floor | {floor['auroc']:.4f} |")
+    print(f"| TF-IDF floor on shuffled labels | {floor['shuffled']['auroc_mean']:.4f} "
+          f"({floor['shuffled']['auroc_lowest']:.4f} to {floor['shuffled']['auroc_highest']:.4f}) |")
+    chance = report["shuffled_control"]
+    print(f"| model against shuffled labels | 95 % {chance['auroc_interval'][0]:.4f} to "
+          f"{chance['auroc_interval'][1]:.4f}, p {chance['p_value']:.3f} |")
+    verdict = ("the model beats the TF-IDF floor" if low > floor["auroc"] else
+               "the model's AUROC is above the TF-IDF floor's, but its interval holds the floor"
+               if report["auroc"] > floor["auroc"] else "this base does not beat the TF-IDF floor")
+    print(f"\nOn templates that it never saw, {verdict}. {seconds:.0f} s in all.")
+
+
+if __name__ == "__main__":
+    main()
