@@ -44,6 +44,8 @@ def read_folder(folder: Path) -> dict[str, list[dict]]:
         dataset = load_from_disk(str(folder))
     except (FileNotFoundError, ValueError) as fault:
         raise SystemExit(f"{folder} is no saved data set ({fault}); make one with clean_dataset.py") from None
+    except IndexError:  # how the library answers a split that was saved without rows
+        raise SystemExit(f"{folder} has a split without rows; make it anew with clean_dataset.py") from None
     if not isinstance(dataset, DatasetDict) or not set(TRAINED_SPLITS) <= set(dataset):
         raise SystemExit(f"{folder} lacks a train or a validation split; make it with clean_dataset.py")
     splits = {}

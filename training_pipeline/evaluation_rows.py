@@ -67,6 +67,8 @@ def read_saved_split(folder: Path, split: str) -> list[dict]:
     except (FileNotFoundError, ValueError) as fault:
         raise UnusableRows(f"{folder} is no saved data set ({fault}); set DATASET_DIR to one that clean_dataset.py "
                            f"wrote, or to a {', '.join(TABLE_ENDINGS)} file") from None
+    except IndexError:  # how the library answers a split that was saved without rows
+        raise UnusableRows(f"{folder} has a split without rows; make it anew with clean_dataset.py") from None
     if isinstance(dataset, DatasetDict):
         if split not in dataset:
             raise UnusableRows(f"SPLIT={split} is not in {folder}, which has {', '.join(dataset)}")

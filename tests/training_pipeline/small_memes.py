@@ -30,7 +30,7 @@ def save_dataset(folder, **splits):
     columns = ("id", "image", "text", "language", "category", "group", "source")
     features = Features({**{name: Value("string") for name in columns},
                          "label": ClassLabel(names=["ok", "offensive"])})
-    dataset = DatasetDict({name: Dataset.from_dict({column: [row[column] for row in rows] for column in features},
+    dataset = DatasetDict({name: Dataset.from_dict({column: [row.get(column) for row in rows] for column in features},
                                                    features=features) for name, rows in splits.items()})
     dataset.save_to_disk(folder)
     return folder
