@@ -88,6 +88,11 @@ def test_the_phrasebook_has_ideas_for_every_key(book):
     assert {found.key for found in book.ideas.values()} == set(PROMPT_KEYS)
 
 
+def test_there_are_many_ideas_of_both_labels(book):
+    labels = [found.key.rsplit("_", 1)[1] for found in book.ideas.values()]
+    assert labels.count("ok") >= 400 and labels.count("offensive") >= 300
+
+
 def test_its_wordings_pass_the_checks_of_translations(book):
     faults = [(found.id, language, fault) for found in book.ideas.values() for language in ("zh", "ms", "ta")
               for filling in fillings_of(book, found)[:3]
