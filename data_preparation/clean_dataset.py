@@ -11,6 +11,7 @@ Safe to run again: the data set is written aside and renamed when whole; the sam
 or 2 when a setting is unusable or nothing is left.
 """
 
+import errno
 import json
 import sys
 from collections import Counter
@@ -22,6 +23,8 @@ from pydantic import DirectoryPath, Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings
 
 from script_settings import ENVIRONMENT, read_settings
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Settings(BaseSettings):
@@ -73,7 +76,8 @@ def main() -> int:
                 return 2
             same = replace_folder(aside / "dataset", output)
     except (OutputConflict, FolderConflict, OSError) as fault:
-        print(f"clean_dataset.py: {fault}", file=sys.stderr)
+        remedy = f": free some space for {settings.output_dir}" if getattr(fault, "errno", 0) in DISK_IS_FULL else ""
+        print(f"clean_dataset.py: {fault}{remedy}", file=sys.stderr)
         return 2
     rows, rejected = outcome
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())

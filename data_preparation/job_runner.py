@@ -72,7 +72,7 @@ async def run_jobs(jobs: Iterable, work: Callable[..., Awaitable[None]], workers
                 await work(job)
             except Stopped:
                 return
-            except StopRun as fault:
+            except (StopRun, OSError) as fault:  # an OSError here is a file that could not be written
                 stop.set(str(fault))
 
     with _gentle_interrupt(stop):

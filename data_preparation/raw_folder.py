@@ -31,11 +31,19 @@ def run_name(run: int) -> str:
 
 
 def write_json(path: Path, document: dict) -> None:
-    """Write aside, then rename: a reader, and a rerun after SIGKILL, sees a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write aside, then rename: a reader, and a rerun after SIGKILL, sees a whole file or none.
+
+    OSError names the file and the remedy, as on a full disk.
+    """
     aside = path.parent / f".{path.name}.partial"
-    aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as fault:
+        aside.unlink(missing_ok=True)
+        raise OSError(f"{path} could not be written ({fault.strerror}): free some space, or make the folder writable, "
+                      "then run this again; what was written stays") from None
 
 
 def read_raw(path: Path) -> dict | None:

@@ -1,6 +1,8 @@
 """clean_dataset.py as a user runs it: what it keeps, what it drops and why, and what it leaves on disk."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -200,6 +202,18 @@ def test_a_folder_that_holds_something_else_is_not_replaced(clean, tmp_path):
     refused = clean()
     assert refused.returncode == 2 and b"set OUTPUT_DIR" in refused.stderr
     assert files_in(tmp_path / "dataset") == {"thesis.txt": b"years of work"}
+
+
+def test_a_full_disk_keeps_the_earlier_data_set(repo, clean, tmp_path):
+    write_raw(tmp_path / "raw", "a/0001.json", [item(SENTENCES[0])])
+    clean()
+    before = files_in(tmp_path / "dataset")
+    write_raw(tmp_path / "raw", "a/0002.json", [item(text + str(n)) for n in range(20) for text in SENTENCES])
+    full = subprocess.run(["bash", "-c", f"ulimit -f 1; exec {sys.executable} {repo / SCRIPT}"], capture_output=True,
+                          env={"RAW_ROOT": str(tmp_path / "raw"), "OUTPUT_DIR": str(tmp_path / "dataset"),
+                               "PYTHONDONTWRITEBYTECODE": "1"})
+    assert full.returncode == 2 and b"free some space" in full.stderr and files_in(tmp_path / "dataset") == before
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "dataset"}
 
 
 def test_nothing_left_keeps_the_earlier_data_set(clean, tmp_path):

@@ -1,10 +1,12 @@
 """generate_data.py as a user runs it: from the phrasebook, and through the real client against the stand-in server."""
 
+import email.utils
 import json
 import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -211,6 +213,24 @@ def test_a_torn_file_is_asked_for_again(run_script, tmp_path):
     assert done.returncode == 0 and len(server.requests) == 5 and len(json.loads(path.read_text())["items"]) == 5
 
 
+def test_a_full_disk_stops_the_run_with_the_remedy_and_leaves_no_torn_file(repo, run_script, tmp_path):
+    with StandIn() as server:
+        settings = {name: str(value) for name, value in asked_of(server, tmp_path, MAX_IN_FLIGHT=1).items()}
+        full = subprocess.run(["bash", "-c", f"ulimit -f 1; exec {sys.executable} {repo / SCRIPT}"],
+                              env={**settings, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True)
+        assert full.returncode == 1 and b"free some space" in full.stderr and b"Traceback" not in full.stderr
+        assert not tree(tmp_path) and len(server.requests) == 1
+        assert run_script(SCRIPT, asked_of(server, tmp_path)).returncode == 0
+    assert set(tree(tmp_path)) == runs(1, 2, 3, 4)
+
+
+def test_an_output_root_that_is_no_folder_is_refused_before_anything_is_asked(run_script, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with StandIn() as server:
+        refused = run_script(SCRIPT, asked_of(server, tmp_path / "file" / "raw"))
+    assert refused.returncode == 2 and b"file/raw" in refused.stderr and not server.requests
+
+
 def started(repo, settings):
     from_user = {name: str(value) for name, value in settings.items()}
     return subprocess.Popen([sys.executable, str(repo / SCRIPT)], env=from_user, stdout=subprocess.PIPE,
@@ -225,6 +245,20 @@ def test_interrupt_finishes_what_is_in_flight_then_stops(repo, run_script, tmp_p
         output, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert b"4 runs" in output and len(tree(tmp_path)) == 4 and len(server.requests) == 4
+
+
+@pytest.mark.parametrize("told", ["7200", "date"])
+def test_hours_of_retry_after_are_waited_for_and_an_interrupt_ends_the_wait(repo, tmp_path, told):
+    wait = email.utils.formatdate(time.time() + 7200, usegmt=True) if told == "date" else told
+    with StandIn(script=lambda request: Fault(status=429, headers={"Retry-After": wait})) as server:
+        process = started(repo, asked_of(server, tmp_path, MAX_IN_FLIGHT=2, START_IN_FLIGHT=2))
+        assert server.wait_for(2)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and b"4 missing" in output, errors
+    assert len(server.requests) == 2 and not tree(tmp_path)
 
 
 def test_a_second_process_on_the_same_folder_is_refused(repo, run_script, tmp_path):
