@@ -1,8 +1,9 @@
 """Measure predict.py's way of scoring memes against the ordinary way, on the same weights and pictures, in one run.
 
 The ordinary way takes one image at a time: OCR, a caption by `generate`, then both prompts in full, each by
-`generate(max_new_tokens=10)`. Ours overlaps OCR with the device, captions in batches and scores both views of a batch
-in one row behind the cached policy. The OCR is the same.
+`generate(max_new_tokens=10)`, in the precision of the folders (float32 on a CPU; the scoring is timed in bfloat16 too).
+With random weights no answer ends early: ten tokens are ten. Ours overlaps OCR with the device, captions in batches and
+scores both views of a batch in one row behind the cached policy, in predict.py's precision. The OCR is the same.
 
 Reads   IMAGES_DIR (any pictures; drawn memes if unset). Models of LLM_SIZE and BLIP_SIZE are made with random weights.
 Writes  stdout: Markdown tables: seconds an image by stage and end to end, the ratios, and how far the probabilities
@@ -28,6 +29,7 @@ sys.path.insert(0, str(ROOT / "docker"))
 from pydantic import DirectoryPath, Field  # noqa: E402
 from pydantic_settings import BaseSettings  # noqa: E402
 
+from predict import keep_freed_memory  # noqa: E402
 from script_settings import ENVIRONMENT, read_settings  # noqa: E402
 
 
@@ -76,27 +78,49 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     from captions import load_captioner
     from guard_scorer import load_scorer
     from ocr import MemeReader
-    from precision import pick_device, pick_dtypes
+    from precision import pick_device, pick_dtypes, speed_up_float32
     from random_models import save_random_captioner, save_random_llm
 
     device = pick_device("auto")
     caption_dtype, llm_dtype = pick_dtypes(device, settings.dtype)
     save_random_llm(folder / "llm", settings.llm_size, llm_dtype)
     save_random_captioner(folder / "blip", settings.blip_size)
-    scorer = load_scorer(folder / "llm", device, llm_dtype, 2048, 256)
+    keep_freed_memory()
+    speed_up_float32(device, "float32")
+    scorer = load_scorer(folder / "llm", device, llm_dtype, 2048)
     plain_dtype = "float32" if device == "cpu" else caption_dtype  # what from_pretrained gives
     plain_captioner = load_captioner(folder / "blip", device, plain_dtype, 20)
     captioner = load_captioner(folder / "blip", device, caption_dtype, 20)
-    ordinary = ordinary_way(plain_captioner, scorer, MemeReader(threads=settings.ocr_workers), paths)
+    reader = MemeReader(threads=settings.ocr_workers)
+    ordinary = ordinary_way(plain_captioner, plain_llm(folder, device, llm_dtype), scorer.prompt, reader, paths)
+    half = in_half(plain_llm(folder, device, "bfloat16"), scorer.prompt, ordinary["memes"])
+    speed_up_float32(device, settings.dtype)
     ours = our_way(settings, captioner, scorer, MemeReader(threads=1), paths)
     again = scored_again(scorer, ordinary["memes"], settings.batch_size)
-    return {"ordinary": ordinary, "ours": ours, "device": device, "dtypes": (caption_dtype, llm_dtype),
+    return {"ordinary": ordinary, "half": half, "ours": ours, "device": device, "dtypes": (caption_dtype, llm_dtype),
             "dp": max(abs(p - q) for p, q in zip(ordinary["probabilities"], again, strict=True)),
             "same_captions": sum(first[1] == second.caption for first, second in
                                  zip(ordinary["memes"], ours["memes"], strict=True)), "scorer": scorer}
 
 
-def ordinary_way(captioner, scorer, reader, paths: list[str]) -> dict:
+def plain_llm(folder: Path, device: str, dtype: str):
+    """The chat model as anybody loads it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder / "llm", dtype=getattr(torch, dtype)).to(device).eval()
+
+
+def in_half(llm, prompt, memes) -> float:
+    """Seconds to score all memes by `generate` in bfloat16."""
+    generated_probability(llm, prompt, *memes[0])
+    begun = time.perf_counter()
+    for text, caption in memes:
+        generated_probability(llm, prompt, text, caption)
+    return time.perf_counter() - begun
+
+
+def ordinary_way(captioner, llm, prompt, reader, paths: list[str]) -> dict:
     """One image at a time; seconds by stage, probabilities, and (text, caption) of each image."""
     from image_decoding import decode_image
     from ocr import meme_text
@@ -113,7 +137,7 @@ def ordinary_way(captioner, scorer, reader, paths: list[str]) -> dict:
         tokens = captioner.model.generate(**inputs, max_new_tokens=20, min_new_tokens=20)
         caption = captioner.processor.decode(tokens[0], skip_special_tokens=True).strip()
         marks.append(time.perf_counter())
-        probability = generated_probability(scorer, text, caption)
+        probability = generated_probability(llm, prompt, text, caption)
         marks.append(time.perf_counter())
         if start is None:
             start = marks[-1]
@@ -125,16 +149,16 @@ def ordinary_way(captioner, scorer, reader, paths: list[str]) -> dict:
     return {"seconds": seconds, "total": time.perf_counter() - start, "memes": memes, "probabilities": probabilities}
 
 
-def generated_probability(scorer, text: str, caption: str) -> float:
+def generated_probability(llm, prompt, text: str, caption: str) -> float:
     """Mean over the views of P(offensive) from the first of ten generated tokens, the policy read anew each time."""
     import torch
 
     from scoring_prompt import view_suffixes
 
-    prompt, found = scorer.prompt, []
+    found = []
     for suffix in view_suffixes(prompt, text, caption, 256).values():
-        tokens = torch.tensor([prompt.prefix_ids + suffix], device=scorer.model.device)
-        output = scorer.model.generate(
+        tokens = torch.tensor([prompt.prefix_ids + suffix], device=llm.device)
+        output = llm.generate(
             tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=10, min_new_tokens=10, do_sample=False,
             return_dict_in_generate=True, output_logits=True, pad_token_id=0)
         labels = output.logits[0][0, list(prompt.label_token_ids)].float()
@@ -171,15 +195,19 @@ def our_way(settings, captioner, scorer, reader, paths: list[str]) -> dict:
         done += batch
     total = time.perf_counter() - start
     intake.close()
-    return {"seconds": seconds, "total": total, "memes": done, "undisturbed": undisturbed_captions(captioner, done)}
+    return {"seconds": seconds, "total": total, "memes": done,
+            "undisturbed": undisturbed(captioner, scorer, done, settings.batch_size)}
 
 
-def undisturbed_captions(captioner, memes) -> float:
-    """Seconds to caption all pictures in one batch a time, while no OCR takes the processor."""
-    begun = time.perf_counter()
-    for start in range(0, len(memes), 16):
-        captioner.captions([meme.picture.result() for meme in memes[start:start + 16]])
-    return time.perf_counter() - begun
+def undisturbed(captioner, scorer, memes, batch_size: int) -> dict[str, float]:
+    """Seconds of our two device stages over all pictures while no OCR takes the processor."""
+    marks = [time.perf_counter()]
+    for start in range(0, len(memes), batch_size):
+        captioner.captions([meme.picture.result() for meme in memes[start:start + batch_size]])
+    marks.append(time.perf_counter())
+    scored_again(scorer, [(meme.text, meme.caption) for meme in memes], batch_size)
+    marks.append(time.perf_counter())
+    return {"caption": marks[1] - marks[0], "score": marks[2] - marks[1]}
 
 
 def scored_again(scorer, memes, batch_size: int) -> list[float]:
@@ -200,8 +228,9 @@ def report(settings, found: dict) -> None:
           f"captions {found['dtypes'][0]}, LLM {settings.llm_size} {found['dtypes'][1]}, BLIP {settings.blip_size}, "
           f"{count} images, batch {settings.batch_size}\n")
     rows = [
-        ("caption", ordinary["seconds"]["caption"], ours["undisturbed"]),
-        ("score, both views", ordinary["seconds"]["score"], ours["seconds"]["score"]),
+        ("caption", ordinary["seconds"]["caption"], ours["undisturbed"]["caption"]),
+        ("score, both views", ordinary["seconds"]["score"], ours["undisturbed"]["score"]),
+        ("score, ordinary in bfloat16", found["half"], ours["undisturbed"]["score"]),
         ("end to end", ordinary["total"], ours["total"]),
     ]
     print("| stage | ordinary, s/image | ours, s/image | times faster |\n| --- | --- | --- | --- |")

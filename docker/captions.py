@@ -45,13 +45,20 @@ class Captioner:
         return torch.cat(chosen, dim=1)
 
 
+class UnusableCaptioner(Exception):
+    """The folder holds no captioner; the message says why."""
+
+
 def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int) -> Captioner:
-    """Load a BLIP captioning model folder (safetensors only)."""
+    """Load a BLIP captioning model folder (safetensors only); raises UnusableCaptioner."""
     from transformers import BertTokenizerFast, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
 
-    processor = BlipProcessor(
-        BlipImageProcessorPil.from_pretrained(model_dir, local_files_only=True),
-        BertTokenizerFast.from_pretrained(model_dir, local_files_only=True))
-    model = BlipForConditionalGeneration.from_pretrained(
-        model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype))
+    try:
+        processor = BlipProcessor(
+            BlipImageProcessorPil.from_pretrained(model_dir, local_files_only=True),
+            BertTokenizerFast.from_pretrained(model_dir, local_files_only=True))
+        model = BlipForConditionalGeneration.from_pretrained(
+            model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise UnusableCaptioner(f"no BLIP captioning model in safetensors: {error}") from error
     return Captioner(model.to(device).eval(), processor, max_new_tokens)

@@ -1,30 +1,43 @@
 """The chat model as a classifier: one packed row of suffixes behind the policy's cached keys and values.
 
 The policy's keys and values are computed once a process. A batch is one row that holds every view of every meme: a
-suffix's positions restart behind the policy, and a 4-D mask lets it see the policy and itself only, so a meme's
-probability does not depend on its neighbours. The row is cropped off the cache again afterwards. No token is decoded:
-the logits of the two label words at a suffix's last position are the answer.
+suffix's positions restart behind the policy, and its attention sees the policy and itself only, so a meme's
+probability does not depend on its neighbours. No token is decoded: the logits of the two label words at a suffix's
+last position are the answer, and of the output layer only those two rows are kept.
 """
 
 import os
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 
 from gptq_kernel import config_with_kernel
-from scoring_prompt import ScoringPrompt, UnusableModel, build_prompt, read_scoring
+from packed_attention import PackedRow, UnpackableAttention, packed_attention
+from scoring_prompt import ScoringPrompt, UnusableModel, build_prompt, content_ids, read_scoring
+
+PROBE = "Image: a cat on a table, Caption: when you wake up late again"
+# A packed row and a plain one differ by rounding only: 1e-6 in float32, about a hundredth in 16 bits.
+LARGEST_DIFFERENCE = 0.03
 
 
 class GuardScorer:
-    """Scores suffixes (token lists of scoring_prompt.view_suffixes) on one device."""
+    """Scores suffixes (token lists of scoring_prompt.view_suffixes) on one device; `model` is changed for it."""
 
-    def __init__(self, model, prompt: ScoringPrompt, tokens_a_row: int = 2048, longest_suffix: int = 512):
+    def __init__(self, model, prompt: ScoringPrompt, tokens_a_row: int = 1024):
+        from transformers import AttentionInterface
+
         self.model = model
         self.prompt = prompt
         self.tokens_a_row = tokens_a_row
-        self.policy_length = len(prompt.prefix_ids)
-        self.window = attention_window(model.config, self.policy_length + longest_suffix)
-        self.cache = self._cache_policy()
+        refuse_foreign_layers(model.config)
+        model.set_output_embeddings(LabelHead(model.get_output_embeddings(), prompt.label_token_ids))
+        self.policy = self._read_policy()
+        probe = content_ids(prompt, PROBE) + prompt.suffix_ids
+        plain = self._plain_logits(prompt.prefix_ids + probe)
+        AttentionInterface.register("packed", packed_attention)
+        model.set_attn_implementation("packed")
+        self._compare(plain, probe)
 
     @torch.inference_mode()
     def probabilities(self, suffixes: list[list[int]]) -> list[float]:
@@ -37,61 +50,64 @@ class GuardScorer:
 
     def _label_logits(self, suffixes: list[list[int]]) -> torch.Tensor:
         """Float32 logits of (ok, offensive), shape [suffixes, 2]."""
-        device, dtype = self.model.device, self.model.dtype
-        owner, positions, ends = packed_layout([len(suffix) for suffix in suffixes], self.policy_length)
-        mask = packed_mask(owner, positions, self.policy_length, self.window)
-        additive = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+        device = self.model.device
+        bounds, positions = packed_layout([len(suffix) for suffix in suffixes], len(self.prompt.prefix_ids))
         tokens = torch.tensor([[token for suffix in suffixes for token in suffix]])
-        try:
-            logits = self.model(
-                input_ids=tokens.to(device), position_ids=positions[None].to(device),
-                attention_mask=additive[None, None].to(device), past_key_values=self.cache, use_cache=True,
-                logits_to_keep=ends.to(device),
-            ).logits[0]
-        finally:
-            self._crop_to_policy()
-        return logits[:, list(self.prompt.label_token_ids)].float()
+        return self.model(
+            input_ids=tokens.to(device), position_ids=positions[None].to(device), use_cache=False,
+            packed_row=PackedRow(bounds, self.policy),
+            logits_to_keep=torch.tensor([end - 1 for _, end in bounds], device=device),
+        ).logits[0].float()
 
     @torch.inference_mode()
-    def _cache_policy(self):
+    def _read_policy(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of each layer, shape [key-value heads, policy, head size]."""
         from transformers import DynamicCache
 
-        # Without a config every layer keeps all keys: a sliding window is in the mask, not in the cache.
-        cache = DynamicCache()
-        length = self.policy_length
-        positions = torch.arange(length)
-        mask = packed_mask(torch.zeros(length, dtype=torch.long), positions, 0, self.window)
-        dtype = self.model.dtype
-        additive = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
-        device = self.model.device
-        self.model(
-            input_ids=torch.tensor([self.prompt.prefix_ids], device=device), position_ids=positions[None].to(device),
-            attention_mask=additive[None, None].to(device), past_key_values=cache, use_cache=True, logits_to_keep=1,
-        )
-        return cache
+        cache = DynamicCache()  # without a config every layer keeps all keys, whatever its window
+        self._plain_logits(self.prompt.prefix_ids, past_key_values=cache, use_cache=True)
+        return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
-    def _crop_to_policy(self) -> None:
-        for layer in self.cache.layers:  # each by itself: a row that failed half-way left some of them uneven
-            layer.crop(self.policy_length - layer.keys.shape[-2])
+    @torch.inference_mode()
+    def _plain_logits(self, tokens: list[int], **cache) -> torch.Tensor:
+        """The label logits behind one whole row, by the model's own attention."""
+        row = torch.tensor([tokens], device=self.model.device)
+        return self.model(input_ids=row, logits_to_keep=1, **cache).logits[0].float()
 
-
-def packed_layout(lengths: list[int], policy_length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(owner, position, index of the last token) for suffixes of these lengths in one row; shapes [L], [L], [n]."""
-    counts = torch.tensor(lengths)
-    ends = counts.cumsum(0)
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), counts)
-    positions = torch.arange(int(ends[-1])) - (ends - counts)[owner] + policy_length
-    return owner, positions, ends - 1
+    @torch.inference_mode()
+    def _compare(self, plain: torch.Tensor, probe: list[int]) -> None:
+        """Raises UnusableModel where a packed row gives the probe another probability than the model itself does."""
+        try:
+            packed = self._label_logits([probe])
+        except UnpackableAttention as error:
+            raise UnusableModel(f"its rows cannot be packed ({error}): use another chat model") from None
+        difference = (packed.softmax(-1) - plain.softmax(-1)).abs().max().item()
+        if not difference <= LARGEST_DIFFERENCE:  # NaN is refused too
+            raise UnusableModel(f"packed and plain rows of it differ by {difference:.3f}: use another chat model")
 
 
-def packed_mask(owner: torch.Tensor, positions: torch.Tensor, policy_length: int, window: int | None) -> torch.Tensor:
-    """True where a token (row) sees a key (column): bool [L, policy_length + L]; `window` in tokens of its own path."""
-    own = (owner[:, None] == owner[None, :]) & (positions[None, :] <= positions[:, None])
-    mask = torch.cat([torch.ones(len(owner), policy_length, dtype=torch.bool), own], dim=1)
-    if window is None:
-        return mask
-    key_positions = torch.cat([torch.arange(policy_length), positions])
-    return mask & (positions[:, None] - key_positions[None, :] < window)
+class LabelHead(torch.nn.Module):
+    """The output layer's two rows that are asked for, in float32: a logit costs no vocabulary and is not rounded."""
+
+    def __init__(self, head: torch.nn.Module, label_token_ids: tuple[int, int]):
+        super().__init__()
+        if not isinstance(getattr(head, "weight", None), torch.Tensor):
+            raise UnusableModel("its output layer is quantised: quantise it anew with quantize_model.py")
+        rows = list(label_token_ids)
+        self.weight = torch.nn.Parameter(head.weight[rows].detach().float(), requires_grad=False)
+        self.bias = 0 if getattr(head, "bias", None) is None else head.bias[rows].detach().float()
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Float32 [..., 2] of hidden states [..., hidden size]."""
+        # Summed, not multiplied as matrices: CPUs that multiply in bfloat16 would round these few products too.
+        return (states.float()[..., None, :] * self.weight).sum(-1) + self.bias
+
+
+def packed_layout(lengths: list[int], policy_length: int) -> tuple[list[tuple[int, int]], torch.Tensor]:
+    """((start, end) of each suffix, position of each token [L]) for suffixes of these lengths in one row."""
+    ends = list(accumulate(lengths))
+    bounds = [(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+    return bounds, torch.cat([torch.arange(length) for length in lengths]) + policy_length
 
 
 def cut_to_budget(suffixes: list[list[int]], tokens_a_row: int) -> list[list[list[int]]]:
@@ -106,23 +122,14 @@ def cut_to_budget(suffixes: list[list[int]], tokens_a_row: int) -> list[list[lis
     return rows
 
 
-def attention_window(config, longest_path: int) -> int | None:
-    """Sliding window that every layer of the model keeps, None where none bites; raises UnusableModel for mixtures."""
-    kinds = set(getattr(config, "layer_types", None) or [])
-    foreign = kinds - {"full_attention", "sliding_attention"}
+def refuse_foreign_layers(config) -> None:
+    """Raises UnusableModel for layers that are no attention over all earlier tokens or a window of them."""
+    foreign = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
     if foreign:
         raise UnusableModel(f"layers of kind {', '.join(sorted(foreign))} cannot be packed: use another chat model")
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    if window is None or window >= longest_path or kinds == {"full_attention"}:
-        return None
-    if len(kinds) > 1:
-        raise UnusableModel(
-            f"some layers see {window} tokens, fewer than policy and text ({longest_path}): lower MAX_TEXT_TOKENS")
-    return window
 
 
-def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, max_text_tokens: int,
-                gptq_backend: str = "auto") -> GuardScorer:
+def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, gptq_backend: str = "auto") -> GuardScorer:
     """Load tokenizer and weights (safetensors, 16-bit or GPTQ) and compute the policy's cache."""
     scoring = read_scoring(model_dir)
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -139,4 +146,4 @@ def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, max
         )
     except (ImportError, OSError, ValueError, KeyError) as error:
         raise UnusableModel(f"{model_dir} cannot be loaded (safetensors only): {error}") from error
-    return GuardScorer(model.eval(), prompt, tokens_a_row, max_text_tokens + len(prompt.suffix_ids))
+    return GuardScorer(model.eval(), prompt, tokens_a_row)

@@ -61,21 +61,29 @@ class ScoringSession:
 
     def _load_models(self):
         """Captioner, then chat model, in this thread: transformers' lazy imports must not race one another."""
-        settings = self.settings
-        quiet_libraries()
-        from captions import load_captioner
-        from guard_scorer import load_scorer
-        from precision import pick_device, pick_dtypes
-
+        settings, costs = self.settings, {}
+        with Stopwatch(costs, "libraries"):
+            quiet_libraries()
+            from captions import UnusableCaptioner, load_captioner
+            from guard_scorer import load_scorer
+            from precision import pick_device, pick_dtypes, speed_up_float32
         device = pick_device(settings.device)
         caption_dtype, llm_dtype = pick_dtypes(device, settings.dtype)
-        print(f"predict.py: captions in {caption_dtype}, scores in {llm_dtype}, on {device}",
-              file=sys.stderr, flush=True)
-        self.captioner.set_result(
-            load_captioner(settings.caption_model_dir, device, caption_dtype, settings.max_caption_tokens))
-        scorer = load_scorer(settings.llm_dir, device, llm_dtype, settings.tokens_a_row, settings.max_text_tokens,
-                             settings.gptq_backend)
-        self.reader.result()
+        products = " with bfloat16 products" if speed_up_float32(device, settings.dtype) else ""
+        with Stopwatch(costs, "captioner"):
+            try:
+                captioner = load_captioner(
+                    settings.caption_model_dir, device, caption_dtype, settings.max_caption_tokens)
+            except UnusableCaptioner as error:
+                raise UnusableSetting(f"CAPTION_MODEL_DIR={settings.caption_model_dir}: {error}") from error
+            self.captioner.set_result(captioner)
+        with Stopwatch(costs, "chat model"):
+            scorer = load_scorer(settings.llm_dir, device, llm_dtype, settings.tokens_a_row, settings.gptq_backend)
+        with Stopwatch(costs, "waiting for OCR"):
+            self.reader.result()
+        spent = ", ".join(f"{stage} {took / 1000:.1f} s" for stage, took in costs.items())
+        print(f"predict.py: captions in {caption_dtype}, scores in {llm_dtype}{products}, on {device}; "
+              f"ready after {time.monotonic() - self.started:.1f} s ({spent})", file=sys.stderr, flush=True)
         return scorer
 
     def _score_all(self, scorer, threshold: float, report: "Report", evidence: "Evidence") -> None:
@@ -123,12 +131,19 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
+class UnusableSetting(Exception):
+    """A setting whose fault shows only when it is used; the message names it and the remedy."""
+
+
 class Evidence:
     """DETAILS_PATH: a JSON line an image; a disk that fails costs the evidence, never the results."""
 
     def __init__(self, path):
         # A path that is not UTF-8 holds surrogates; written as \udcXX they are valid JSON and read back the same.
-        self.file = open(path, "w", encoding="utf-8", errors="backslashreplace") if path else None
+        try:
+            self.file = open(path, "w", encoding="utf-8", errors="backslashreplace") if path else None
+        except OSError as error:
+            raise UnusableSetting(f"DETAILS_PATH={path}: {error.strerror}; name a file that can be written") from None
 
     def __enter__(self):
         return self

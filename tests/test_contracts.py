@@ -144,7 +144,7 @@ def test_the_tiny_chat_model_and_the_container_agree_on_every_probability(guard_
     rows = [{"text": "hello world", "image": "a cat", "label": 0}, {"text": "", "image": "a bus", "label": 0}]
     prompt = read_guard_prompt(*load_guard_tokenizer(guard_dir))
     trained = score_memes(load_scorer(guard_dir), prompt, encode_memes(prompt, rows))
-    served = load_served(guard_dir, "cpu", "float32", tokens_a_row=2048, max_text_tokens=256)
+    served = load_served(guard_dir, "cpu", "float32", tokens_a_row=2048)
     for row, scores in zip(rows, trained, strict=True):
         suffixes = list(view_suffixes(served.prompt, row["text"], row["image"], 256).values())
         assert served.probabilities(suffixes) == pytest.approx(list(scores), abs=1e-5)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from guard_scorer import GuardScorer, attention_window, cut_to_budget, load_scorer
+from guard_scorer import GuardScorer, cut_to_budget, load_scorer, refuse_foreign_layers
+from packed_attention import PackedRow, UnpackableAttention, packed_attention
+from precision import speed_up_float32
 from scoring_prompt import UnusableModel, build_prompt, view_suffixes
 
 MEMES = [("hello world", "a cat"), ("", "two dogs on a table"), ("wah lau eh 你好世界", None), ("x " * 60, "a cake")]
@@ -11,7 +13,14 @@ MEMES = [("hello world", "a cat"), ("", "two dogs on a table"), ("wah lau eh 你
 
 @pytest.fixture(scope="module")
 def scorer(llm_dir):
-    return load_scorer(llm_dir, "cpu", "float32", tokens_a_row=200, max_text_tokens=256)
+    return load_scorer(llm_dir, "cpu", "float32", tokens_a_row=200)
+
+
+@pytest.fixture(scope="module")
+def plain_model(llm_dir):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(llm_dir).eval()
 
 
 def suffixes_of(prompt):
@@ -19,17 +28,17 @@ def suffixes_of(prompt):
 
 
 def one_full_row(model, prompt, suffix) -> float:
-    """P(offensive) the plain way: policy and text in one row, no cache, the model's own mask."""
+    """P(offensive) the plain way: policy and text in one row, no cache, the model's own mask and output layer."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([prompt.prefix_ids + suffix])).logits[0, -1]
     return torch.softmax(logits[list(prompt.label_token_ids)] / prompt.temperature, dim=-1)[1].item()
 
 
-def test_packed_rows_equal_full_rows_batch_after_batch(scorer):
+def test_packed_rows_equal_full_rows_batch_after_batch(scorer, plain_model):
     suffixes = suffixes_of(scorer.prompt)
-    plain = [one_full_row(scorer.model, scorer.prompt, suffix) for suffix in suffixes]
+    plain = [one_full_row(plain_model, scorer.prompt, suffix) for suffix in suffixes]
     assert max(plain) - min(plain) > 0.05, "the model must tell the memes apart for this test to mean anything"
-    for _ in range(3):  # the cache is cropped back each time
+    for _ in range(3):  # nothing of one batch stays for the next
         assert scorer.probabilities(suffixes) == pytest.approx(plain, abs=1e-5)
 
 
@@ -47,30 +56,87 @@ def test_a_row_that_fails_leaves_the_policy_as_it_was(scorer):
     assert scorer.probabilities(suffixes) == before
 
 
-def test_a_sliding_window_is_kept_in_the_packed_row(scorer, guard_tokenizer):
+FAMILIES = {  # families whose attention differs: windows, biases, norms of queries and keys, windows by layer
+    "Mistral": {"sliding_window": 24}, "Llama": {}, "Qwen2": {}, "Qwen3": {"head_dim": 24}, "Phi3": {"pad_token_id": 0},
+    "Gemma": {"head_dim": 16}, "Granite": {"logits_scaling": 3.0},
+    "Ministral": {"head_dim": 16, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_equal_full_rows_in_every_family(family, scorer, guard_tokenizer):
+    import copy
+
+    import transformers
+
+    torch.manual_seed(4)
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=len(guard_tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2, **FAMILIES[family])
+    plain_model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    packed = GuardScorer(copy.deepcopy(plain_model), scorer.prompt, tokens_a_row=200)
+    suffixes = suffixes_of(scorer.prompt)
+    plain = [one_full_row(plain_model, scorer.prompt, suffix) for suffix in suffixes]
+    assert packed.probabilities(suffixes) == pytest.approx(plain, abs=1e-5)
+
+
+def test_a_sliding_window_bites(scorer, plain_model):
     from transformers import MistralConfig, MistralForCausalLM
 
-    config = MistralConfig(**{**scorer.model.config.to_dict(), "sliding_window": 24})
-    model = MistralForCausalLM(config).eval()
-    model.load_state_dict(scorer.model.state_dict())
-    windowed = GuardScorer(model, scorer.prompt, tokens_a_row=200)
-    assert windowed.window == 24
+    model = MistralForCausalLM(MistralConfig(**{**plain_model.config.to_dict(), "sliding_window": 24})).eval()
+    model.load_state_dict(plain_model.state_dict())
     suffixes = suffixes_of(scorer.prompt)
-    plain = [one_full_row(model, scorer.prompt, suffix) for suffix in suffixes]
-    assert plain != pytest.approx(scorer.probabilities(suffixes), abs=1e-3), "the window must bite"
-    assert windowed.probabilities(suffixes) == pytest.approx(plain, abs=1e-5)
+    windowed = GuardScorer(model, scorer.prompt).probabilities(suffixes)
+    assert windowed != pytest.approx(scorer.probabilities(suffixes), abs=1e-3)
 
 
-def test_attention_that_cannot_be_packed_is_refused(scorer):
+def test_layers_that_cannot_be_packed_are_refused(scorer):
     config = scorer.model.config.__class__()
-    config.sliding_window = 100
     config.layer_types = ["full_attention", "sliding_attention"]
-    assert attention_window(config, 100) is None
-    with pytest.raises(UnusableModel, match="MAX_TEXT_TOKENS"):
-        attention_window(config, 101)
+    refuse_foreign_layers(config)
     config.layer_types = ["linear_attention"]
     with pytest.raises(UnusableModel, match="linear_attention"):
-        attention_window(config, 10)
+        refuse_foreign_layers(config)
+
+
+def test_a_model_whose_packed_rows_differ_is_refused(scorer, plain_model, monkeypatch):
+    import copy
+
+    import guard_scorer
+
+    def without_the_policy(module, query, key, value, mask, packed_row, **others):
+        blank = [(keys * 0, values * 0) for keys, values in packed_row.policy]
+        return packed_attention(module, query, key, value, mask, packed_row=PackedRow(packed_row.bounds, blank),
+                                **others)
+
+    monkeypatch.setattr(guard_scorer, "packed_attention", without_the_policy)
+    try:
+        with pytest.raises(UnusableModel, match="packed and plain rows"):
+            GuardScorer(copy.deepcopy(plain_model), scorer.prompt)
+    finally:
+        from transformers import AttentionInterface
+
+        AttentionInterface.register("packed", packed_attention)
+
+
+def test_attention_sinks_and_soft_caps_are_refused():
+    for name in ("softcap", "s_aux"):
+        with pytest.raises(UnpackableAttention, match=name):
+            packed_attention(None, None, None, None, None, **{name: 1.0})
+
+
+def test_bfloat16_products_keep_scores_apart_from_their_neighbours(scorer):
+    """On CPUs without the instructions the setting changes nothing, and this is the float32 test once more."""
+    suffixes = suffixes_of(scorer.prompt)
+    exact = scorer.probabilities(suffixes)
+    speed_up_float32("cpu", "auto")
+    try:
+        alone = [scorer.probabilities([suffix])[0] for suffix in suffixes]
+        together = scorer.probabilities(suffixes[::-1] * 9)[:len(suffixes)][::-1]
+    finally:
+        speed_up_float32("cpu", "float32")
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert together == pytest.approx(exact, abs=0.05)
 
 
 def test_rows_keep_order_and_budget():
@@ -92,14 +158,16 @@ def test_pickled_weights_are_never_loaded(llm_dir, tmp_path, guard_tokenizer):
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     with pytest.raises(UnusableModel, match="safetensors"):
-        load_scorer(folder, "cpu", "float32", 200, 256)
+        load_scorer(folder, "cpu", "float32", 200)
 
 
-def test_the_prompt_is_whole_under_another_temperature(scorer, guard_tokenizer, llm_dir):
+def test_the_prompt_is_whole_under_another_temperature(scorer, plain_model, guard_tokenizer, llm_dir):
+    import copy
+
     from scoring_prompt import read_scoring
 
     hot = build_prompt(guard_tokenizer, {**read_scoring(llm_dir), "temperature": 4.0})
     suffixes = suffixes_of(scorer.prompt)
     cold = torch.tensor(scorer.probabilities(suffixes)).logit()
-    warm = torch.tensor(GuardScorer(scorer.model, hot).probabilities(suffixes)).logit()
+    warm = torch.tensor(GuardScorer(copy.deepcopy(plain_model), hot).probabilities(suffixes)).logit()
     assert warm.tolist() == pytest.approx((cold / 4).tolist(), abs=1e-4)
