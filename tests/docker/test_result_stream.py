@@ -1,6 +1,8 @@
 """Lines of bytes in, result lines out."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,29 @@ def test_lines_do_not_depend_on_how_they_arrive(lines, chunk):
     finally:
         os.close(reading)
     assert found == [line.removesuffix(b"\r") for line in lines]
+
+
+NOISY = """
+import ctypes, os, subprocess, sys
+from result_stream import take_stdout, write_whole
+results = take_stdout()
+print("python print")
+os.write(1, b"written to 1\\n")
+os.system("echo a child")
+subprocess.run(["echo", "another child"])
+libc = ctypes.CDLL(None)
+libc.puts(b"native puts")
+libc.fflush(None)
+write_whole(results, b"0.5000\\t1\\n")
+"""
+
+
+def test_nothing_but_results_reaches_stdout(repo):
+    done = subprocess.run([sys.executable, "-c", NOISY], cwd=repo / "docker", capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == b"0.5000\t1\n"
+    for noise in (b"python print", b"written to 1", b"a child", b"another child", b"native puts"):
+        assert noise in done.stderr
 
 
 def test_paths_of_any_bytes_survive():

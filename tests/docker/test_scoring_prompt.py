@@ -76,3 +76,9 @@ def test_a_template_that_drops_or_doubles_the_message_is_refused(guard_tokenizer
         other.chat_template = template
         with pytest.raises(UnusableModel, match="attach_policy"):
             build_prompt(other, read_scoring(llm_dir))
+
+
+def test_fields_of_scoring_json_that_it_does_not_know_are_ignored(guard_tokenizer, llm_dir, tmp_path):
+    scoring = {**json.loads((llm_dir / "scoring.json").read_text()), "calibration": {"ece": 0.1}, "version": 9}
+    (tmp_path / "scoring.json").write_text(json.dumps(scoring))
+    assert build_prompt(guard_tokenizer, read_scoring(tmp_path)) == build_prompt(guard_tokenizer, read_scoring(llm_dir))
