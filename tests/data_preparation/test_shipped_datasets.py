@@ -66,6 +66,12 @@ def test_no_group_is_in_two_splits(name):
     assert {row["split"] for row in rows_of(name)} == {"train", "validation", "test"}
 
 
+def test_no_training_text_of_one_is_measured_on_in_another():
+    texts = {trained: {row["text"] for name in LEAST_ROWS for row in rows_of(name)
+                       if (row["split"] == "train") == trained} for trained in (True, False)}
+    assert not texts[True] & texts[False]
+
+
 @pytest.mark.parametrize("name", LEAST_ROWS)
 def test_nothing_that_a_held_out_picture_says_is_in_it(name):
     with open(DATASETS / "sample_memes" / "held_out" / "labels.csv", encoding="utf-8", newline="") as table:
