@@ -118,6 +118,14 @@ def test_rate_limits_are_waited_out_as_told_and_lose_nothing(run_script, tmp_pat
     assert all(request.moment - burst_ends > 0.9 for request in server.requests[8:])
 
 
+def test_a_burst_that_names_no_time_is_waited_out_too(run_script, tmp_path):
+    with StandIn(script=[Fault(status=503)] * 8) as server:
+        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=8, MAX_RETRIES=0, MAX_ATTEMPTS=1))
+    assert done.returncode == 0, done.stderr
+    assert set(tree(tmp_path)) == runs(*range(1, 9)) and len(server.requests) == 16
+    assert server.requests[8].moment - server.requests[7].moment > 0.2
+
+
 @pytest.mark.parametrize("fault", [
     Fault(status=500), Fault(status=408), Fault(status=409), Fault(status=502), Fault(cut_after=40),
     Fault(body=b'{"choices": [{"index": 0, "message": {"role": "assi'), Fault(body=b"<html>gateway</html>"),

@@ -2,8 +2,9 @@
 
 import asyncio
 
+import job_runner
 from adaptive_pace import Stop
-from job_runner import FAIR_WINDOW, Verdicts
+from job_runner import FAIR_WINDOW, Progress, Verdicts
 
 
 def judged(notes):
@@ -37,3 +38,11 @@ def test_failures_that_came_back_first_wait_for_the_answers_asked_before_them():
 
 def test_one_straggler_does_not_hide_that_all_others_failed():
     assert judged([(ticket, "refusal") for ticket in range(1, 1 + 2 * FAIR_WINDOW)])
+
+
+def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(job_runner, "PLAIN_LINE_EVERY_S", 0)
+    progress = Progress(4, "runs")
+    progress._started -= 10
+    progress.advance("1 refusal")
+    assert capsys.readouterr().err == "1 runs of 4, 30 s left, 0.1/s 1 refusal\n"
