@@ -109,6 +109,11 @@ check_image() {
 
 inspect_image() { docker image inspect "$IMAGE" --format "$1"; }
 
+packaged() {
+  docker run --rm --entrypoint /opt/venv/bin/python "$IMAGE" -c \
+    "import importlib.metadata; print(importlib.metadata.version('$1'))"
+}
+
 label() { inspect_image "{{index .Config.Labels \"org.opencontainers.image.$1\"}}"; }
 
 revision() { git rev-parse --short HEAD 2>/dev/null || echo unknown; }
@@ -150,29 +155,35 @@ run_sealed() {
     --mount "type=bind,source=$WORK/images,target=/images,readonly" \
     --mount type=tmpfs,destination=/tmp,tmpfs-size=5368709120,tmpfs-mode=1777 ${gpus[@]+"${gpus[@]}"} \
     "$IMAGE" >/dev/null
-  watch_memory &
+  watch &
   docker start --attach --interactive "$NAME" <"$WORK/stdin.txt" >"$WORK/inside.tsv" 2>"$WORK/inside.log" || true
   wait $! || true
 }
 
-watch_memory() { # the most that the kernel counted for the container: its memory, and its threads
-  local id folder file now most=0 peak=0
+watch() { # what the kernel counted for the container: bytes of memory and threads at most, nanoseconds of CPU time
+  local id folder most=0 peak=0 cpu=0
   id=$(docker inspect "$NAME" --format '{{.Id}}')
   while [ "$(docker inspect "$NAME" --format '{{.State.Status}}' 2>/dev/null)" != exited ]; do
-    for folder in /sys/fs/cgroup/{memory/,pids/,}docker/$id "/sys/fs/cgroup/system.slice/docker-$id.scope"; do
-      for file in "$folder"/memory.max_usage_in_bytes "$folder"/memory.peak; do
-        if [ -r "$file" ]; then peak=$(cat "$file"); fi
-      done
-      if [ -r "$folder/pids.current" ]; then now=$(cat "$folder/pids.current") && most=$((now > most ? now : most)); fi
+    for folder in /sys/fs/cgroup/{memory/,pids/,cpuacct/,}docker/$id "/sys/fs/cgroup/system.slice/docker-$id.scope"; do
+      peak=$(largest "$peak" "$folder"/memory.max_usage_in_bytes "$folder"/memory.peak)
+      most=$(largest "$most" "$folder"/pids.current)
+      cpu=$(largest "$cpu" "$folder"/cpuacct.usage)
+      if [ -r "$folder/cpu.stat" ]; then
+        cpu=$(awk -v cpu="$cpu" '$1 == "usage_usec" {cpu = $2 * 1000} END {printf "%d", cpu}' "$folder/cpu.stat")
+      fi
     done
     sleep 0.5
   done
-  echo "$peak $most" >"$WORK/peak"
+  echo "$peak $most $((cpu / 1000000000))" >"$WORK/counted"
+}
+
+largest() { # largest NUMBER FILE...: of the number and those in the files that are there
+  { echo "$1"; cat "${@:2}" 2>/dev/null || true; } | sort -n | tail -n 1
 }
 
 check_sealed() {
-  local lines peak threads
-  read -r peak threads <"$WORK/peak"
+  local lines peak threads cpu
+  read -r peak threads cpu <"$WORK/counted"
   lines=$(wc -l <"$WORK/stdin.txt")
   check "it exits 0 at the end of its input" test "$(docker inspect "$NAME" --format '{{.State.ExitCode}}')" = 0
   check "one answer a line, $lines lines, in the challenge's form" \
@@ -184,10 +195,11 @@ check_sealed() {
   check "peak memory $((peak / 1048576)) MiB of 4096, no kill by the kernel" test "$peak" -gt 0 -a \
     "$(docker inspect "$NAME" --format '{{.State.OOMKilled}}')" = false
   check "at most $threads threads and processes of 1024" test "$threads" -gt 0
-  say "inside:  $(tail -n 1 "$WORK/inside.log")"
-  say "outside: $(tail -n 1 "$WORK/outside.log")"
-  say "$(uname -m), Docker engine $(docker version --format '{{.Server.Version}}')," \
-    "image $(($(inspect_image '{{.Size}}') / 1000000)) MB, $(date -u +%F), revision $(revision)"
+  echo "inside:  $(grep 'lines done' "$WORK/inside.log" | tail -n 1); $cpu s of CPU time"
+  echo "outside: $(grep 'lines done' "$WORK/outside.log" | tail -n 1)"
+  echo "$(uname -m), Docker $(docker version --format '{{.Server.Version}}'), torch $(packaged torch)," \
+    "gptqmodel $(packaged gptqmodel), image $(($(inspect_image '{{.Size}}') / 1000000)) MB," \
+    "$(date -u +%F), revision $(revision)"
 }
 
 run_outside() { # the very settings of the image, but for the places of models and caches
