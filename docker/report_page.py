@@ -63,7 +63,8 @@ def content_security_policy(style: str, script: str) -> str:
 def shows(rows: list[Row]) -> list[tuple[str, str]]:
     """The gallery's filters that can have any rows, whatever the threshold."""
     golds = {row.gold for row in rows}
-    views = any(row.evidence and row.evidence.probability_text is not None for row in rows)
+    views = any(row.evidence and None not in (row.evidence.probability_text, row.evidence.probability_image_text)
+                for row in rows)
     possible = {"all": True, "uncertain": True, "fp": 0 in golds, "tn": 0 in golds, "fn": 1 in golds, "tp": 1 in golds,
                 "failures": any(row.evidence for row in rows), "disagree": views,
                 "unlabelled": None in golds and len(golds) > 1, "flagged": golds == {None}, "passed": golds == {None}}

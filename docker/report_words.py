@@ -58,7 +58,7 @@ def label_notes(report: dict, rows: list, unit: str) -> list[str]:
         found.append(f"The rarer label has {smaller:,} rows: read the intervals, not the numbers.")
     if not any(row.group for row in rows):
         found.append("No groups are known, so intervals take all rows as independent. Translations or variants "
-                     "of one meme are not: give them a `group` in LABELS_PATH, or the intervals are too narrow.")
+                     "of one meme are not: give them a group in LABELS_PATH, or the intervals are too narrow.")
     found += [f"Of {column}, the {MAX_PARTS} commonest values are shown." for column in ("language", "category")
               if len(report[f"by_{column}"]) == MAX_PARTS]
     found += [f"No {column} is known: nothing can be said by {column}." for column in ("language", "category")

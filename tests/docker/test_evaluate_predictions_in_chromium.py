@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 from made_up_run import BOX
@@ -45,6 +46,9 @@ def test_slider_and_field_move_matrix_rates_parts_and_marks(page, made_up_report
     assert matrix(page) == counts != expected_matrix(made_up_report, 0.5)
     rate = counts["tp"] / (counts["tp"] + counts["fn"])
     assert page.inner_text("#rates [data-rate=recall] .value") == f"{100 * rate:.1f} %"
+    bounds = binomtest(counts["tp"], counts["tp"] + counts["fn"]).proportion_ci(method="wilson")
+    told = f"{100 * bounds.low:.1f} % to {100 * bounds.high:.1f} %"
+    assert page.inner_text("#rates [data-rate=recall] .bounds") == told
     assert f"{counts['fp']} false positives" in page.inner_text("#standing")
     languages = page.evaluate("run.rows.map((row) => row.language)")
     tamil = [pair for *pair, language in zip(*made_up_report[1:], languages, strict=True) if language == "ta"]
