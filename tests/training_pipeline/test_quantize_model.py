@@ -34,8 +34,13 @@ def test_the_linear_layers_are_packed_integers(quantised_run):
     from safetensors import safe_open
 
     with safe_open(next(quantised_run[0].glob("*.safetensors")), "pt") as weights:
-        packed = [name for name in weights.keys() if name.endswith("qweight")]
-    assert len(packed) == 2 * 7
+        names = [name.rpartition(".")[2] for name in weights.keys()]
+    # The four tensors of the GPTQ format that auto-gptq and vLLM read, for seven linear layers in each of two blocks.
+    assert {part: names.count(part) for part in ("qweight", "qzeros", "scales", "g_idx")} == dict.fromkeys(
+        ("qweight", "qzeros", "scales", "g_idx"), 2 * 7)
+    config = json.loads((quantised_run[0] / "config.json").read_text())["quantization_config"]
+    assert (config["quant_method"], config["bits"], config["group_size"], config["sym"], config["desc_act"]) == (
+        "gptq", 4, 128, True, False)
 
 
 def test_a_second_run_keeps_the_folder(quantised_run, merged_run, dataset_dir, run_script):
