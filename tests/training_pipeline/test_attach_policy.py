@@ -31,3 +31,17 @@ def test_label_words_must_be_two_and_one_token_each(base_dir, run_script, tmp_pa
     refused = run_script(SCRIPT, {**settings, "LABEL_WORDS": "antidisestablishmentarianism,safe"})
     assert refused.returncode == 1 and b"not one token each" in refused.stderr
     assert not (tmp_path / "guard").exists()
+
+
+def test_a_second_run_keeps_what_was_fitted_and_another_policy_is_refused(base_dir, run_script, tmp_path):
+    settings = {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"}
+    run_script(SCRIPT, settings)
+    scoring = tmp_path / "guard" / "scoring.json"
+    scoring.write_text(json.dumps({**json.loads(scoring.read_text()), "threshold": 0.42}))
+    again = run_script(SCRIPT, settings)
+    assert again.returncode == 0 and b"kept" in again.stdout and json.loads(scoring.read_text())["threshold"] == 0.42
+    policy = tmp_path / "policy.txt"
+    policy.write_text("Is {meme} {unsafe} or {safe}?")
+    refused = run_script(SCRIPT, {**settings, "POLICY_FILE": policy})
+    assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
+    assert json.loads(scoring.read_text())["threshold"] == 0.42
