@@ -32,7 +32,7 @@ from pydantic_settings import BaseSettings  # noqa: E402
 from script_settings import ENVIRONMENT, read_settings  # noqa: E402
 
 SIDES = ("ours", "trl", "padded")
-TRIED_ONCE = ("trl-padding-free", "trl-packing")  # in the first round: slower on the CPU, and slow to measure
+TRIED_ONCE = ("trl-padding-free", "trl-packing")  # after the rounds: slower on the CPU, and slow to measure
 NAMES = {
     "ours": "ours: packed rows", "padded": "ours, PACKED_ROWS=0: padded rows, LM head at the answers",
     "trl": "TRL SFTTrainer: padded rows", "trl-padding-free": "TRL SFTTrainer, padding_free=True",
@@ -92,14 +92,11 @@ def compare(settings, task: dict) -> list[dict]:
     for child in children.values():
         answer(child)
     found = []
-    for number in range(settings.rounds):
-        for name, child in children.items():
-            if number and name in TRIED_ONCE:
-                continue
-            child.stdin.write("round\n")
-            child.stdin.flush()
-            found.append(answer(child))
-            print(f"round {number + 1}: {found[-1]}", file=sys.stderr)
+    for name in SIDES * settings.rounds + TRIED_ONCE:
+        children[name].stdin.write("round\n")
+        children[name].stdin.flush()
+        found.append(answer(children[name]))
+        print(found[-1], file=sys.stderr)
     for child in children.values():
         child.communicate()
     return found
@@ -153,6 +150,8 @@ def heading(settings) -> list[str]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
     changed = " ".join(f"{name.upper()}={getattr(settings, name)}" for name in sorted(settings.model_fields_set)
                        if name != "results_dir")
+    if "OMP_NUM_THREADS" in os.environ:
+        changed = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} {changed}".strip()
     return [
         "# Training on packed rows", "",
         f"{datetime.date.today()}; {platform.machine()} with {widest_vectors()}, {len(os.sched_getaffinity(0))} CPUs; "
@@ -161,7 +160,7 @@ def heading(settings) -> list[str]:
         f"A Mistral of {settings.model_size} with random weights (NF4, double quantised), LoRA rank 16 on all linear "
         f"layers, float32, P = {settings.prefix_tokens} policy tokens, S = {settings.suffix_tokens} of a row's own on "
         f"the mean, B = {settings.batch_size} rows a step. {settings.rounds} rounds of {settings.steps} steps a side, "
-        "the first not counted, in turns; TRL's other settings in the first round alone. Memory is the process's "
+        "the first not counted, in turns; TRL's other settings once, behind them. Memory is the process's "
         "resident set: before training, and its peak while it trains.",
         ""]
 
@@ -203,7 +202,7 @@ def verdict(figures: dict) -> list[str]:
 
 def sweep_table(shapes: list[dict]) -> list[str]:
     lines = ["## Packed against padded steps, both with the LM head at the answers", "",
-             "| B | S | P | packed, s | padded, s | times faster | bound B(P+S)/(P+B*S) |",
+             "| B | S | P | packed, CPU s | padded, CPU s | times faster | bound B(P+S)/(P+B*S) |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
     lines += [f"| {found['batch']} | {found['suffix']} | {found['prefix']} | {found['packed_s']:.2f} | "
               f"{found['padded_s']:.2f} | {found['gain']:.1f} | {found['bound']:.1f} |" for found in shapes]
