@@ -197,7 +197,8 @@ def verdict(figures: dict) -> list[str]:
         f"{LARGEST_LOSS_DIFFERENCE:.0e}.",
         "", "TRL's packing chooses its own order of rows, so its first loss is another batch's. Without a GPU "
         "SFTTrainer puts every token through the LM head, which a GPU with Triton spares it; padded rows with the LM "
-        "head at the answers alone show what of the gain is the packing's.", ""]
+        "head at the answers alone show what of the gain is the packing's. On a busy machine compare the processor "
+        "time.", ""]
 
 
 def sweep_table(shapes: list[dict]) -> list[str]:
