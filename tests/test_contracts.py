@@ -224,7 +224,7 @@ def test_evaluate_model_and_the_container_give_the_same_probability_and_label(gu
                       {"MODEL_DIR": model, "DATASET_DIR": table, "OUTPUT_DIR": tmp_path / "out"})
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
-    served = load_scorer(model, "cpu", "float32", tokens_a_row=2048, max_text_tokens=256)
+    served = load_scorer(model, "cpu", "float32", tokens_a_row=2048)
     batch = [Meme(str(number), caption=caption, text=text) for number, (text, caption) in enumerate(cases)]
     score_batch(batch, lambda text, caption: view_suffixes(served.prompt, text, caption, 256),
                 served.probabilities, fallback=0.5)
