@@ -223,7 +223,10 @@ remove_container() {
 
 clean_up() {
   remove_container
-  if [ -n "$ENGINE" ]; then kill "$ENGINE" && wait "$ENGINE" || true; fi
+  if [ -n "$ENGINE" ]; then
+    kill "$ENGINE" && wait "$ENGINE" || true
+    umount "$WORK/exec/netns/default" 2>/dev/null || true # the engine leaves its network namespace mounted
+  fi
   rm -rf "$WORK" 2>/dev/null || true
 }
 
