@@ -68,6 +68,7 @@ def main() -> None:
     results = claim_stdout()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")
+    import torch
     from accelerate import PartialState
 
     from dataset_rows import read_splits
@@ -77,7 +78,7 @@ def main() -> None:
     check_model_folder(settings.model_dir)
     folders = [Path(name.strip()) for name in settings.dataset_dir.split(",")]
     splits = read_splits(folders, settings.shuffle_labels, settings.seed)
-    with PartialState().main_process_first():
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
         run = open_run(settings, splits, RUN_IDENTITY)
     if run.is_finished:
         print(f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
