@@ -12,7 +12,7 @@ install: $(VENV)/.installed tesseract    ## virtual environment with the pinned 
 
 install-test: $(VENV)/.installed-test tesseract chromium
 
-demo: install    ## the whole road with tiny models, no GPU, no key, no network: at most 8 minutes on 2 cores
+demo: install    ## the whole road with tiny models, no GPU, no key, no network: some 6 minutes on 2 cores
 	@$(BIN)/python demo.py
 
 # One thread each: two workers of two spinning threads took four times as long on two cores.

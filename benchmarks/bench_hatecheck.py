@@ -6,7 +6,7 @@ a misspelling of another), stay in one part. The real scripts run: train_model.p
 on the validation part (temperature and threshold), then on the held-out part, beside the TF-IDF floor.
 
 Reads   HATECHECK_CSV (test_suite_cases.csv), BASE_DIR (a chat model; when unset make_tiny_models.py makes a small one)
-Writes  stdout: Markdown. Took 398 s on one busy core with the demo's base; benchmarks/results/hatecheck.md has it.
+Writes  stdout: Markdown. Took 160 s on one core with the demo's base; benchmarks/results/hatecheck.md has it.
 
     HATECHECK_CSV=test_suite_cases.csv BASE_DIR=artifacts/demo/base-llm python benchmarks/bench_hatecheck.py
 """
