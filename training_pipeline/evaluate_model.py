@@ -9,7 +9,7 @@ container does where it has no caption. Its TF-IDF floor needs FLOOR_DATASET_DIR
 
 Reads   MODEL_DIR (16-bit or GPTQ), DATASET_DIR
 Writes  OUTPUT_DIR: evaluation.json (`auroc` at its top level), predictions.jsonl (a line a row, predict.py's evidence
-        format plus id, gold, language, category), roc.png, precision_recall.png, reliability.png
+        format plus id, gold, language, category, group), roc.png, precision_recall.png, reliability.png
 
     MODEL_DIR=artifacts/llm-gptq DATASET_DIR=datasets/v3 OUTPUT_DIR=artifacts/evaluation \\
         python training_pipeline/evaluate_model.py
@@ -205,6 +205,7 @@ def prediction_lines(rows: list[dict], scores: Scores) -> list[dict]:
         "probability": probability, "label": label, "error": None if views else "nothing_to_score",
         "milliseconds": {"score": round(scores.milliseconds, 1)},
         "gold": row["label"], "language": row["language"], "category": row["category"],
+        "group": row["group"],
     } for row, views, probability, label in zip(rows, view_scores(scores), probabilities.tolist(), labels, strict=True)]
 
 

@@ -44,6 +44,7 @@ def test_a_test_split_is_measured_and_the_model_left_alone(merged_run, dataset_d
     assert report["by_view"].keys() == {"text", "image_text"} and report["by_category"].keys() == {"general"}
     assert report["tfidf_floor"]["shuffled"]["shuffles"] == 5 and report["tfidf_floor_auroc"] > 0.9
     assert not report["fitted_on_these_rows"] and (merged_run[0] / "scoring.json").read_bytes() == before
+    assert len({line["group"] for line in lines}) == report["groups"] == 24
     for line in lines:
         assert line["probability"] == pytest.approx((line["probability_text"] + line["probability_image_text"]) / 2)
         assert line["path"] is None and line["ocr"] == [] and line["error"] is None
