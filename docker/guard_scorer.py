@@ -78,7 +78,7 @@ class GuardScorer:
     def _compare(self, plain: torch.Tensor, probe: list[int]) -> None:
         """Raises UnusableModel where a packed row gives the probe another probability than the model itself does."""
         try:
-            packed = self._label_logits([probe])
+            packed = self._label_logits([probe, probe])  # two: a neighbour that is seen would show in the second
         except UnpackableAttention as error:
             raise UnusableModel(f"its rows cannot be packed ({error}): use another chat model") from None
         difference = (packed.softmax(-1) - plain.softmax(-1)).abs().max().item()
