@@ -1,6 +1,7 @@
 """Clean raw folders into a data set: checked, deduplicated, split by group, with its card and its rejects.
 
-Reads   every NNNN.json below RAW_ROOT (but failed/), as generate_data.py and the translate scripts wrote them.
+Reads   every NNNN.json below RAW_ROOT (but failed/), as generate_data.py and the translate scripts wrote them. The
+        shards of several machines, copied together or given with commas, are one: the same files, the same data set.
 Writes  OUTPUT_DIR: a Hugging Face DatasetDict (train, validation, test) for load_from_disk, README.md (its card),
         composition.png, cleaning_report.json, rejected.jsonl (every dropped item with its reason).
         Row: id, image, text, label (ClassLabel ok, offensive), language, category, group, source.
@@ -18,8 +19,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import DirectoryPath, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings
 
 from script_settings import ENVIRONMENT, read_settings
@@ -27,10 +29,26 @@ from script_settings import ENVIRONMENT, read_settings
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def raw_roots(value: str) -> str:
+    """Folders by commas, none of them inside another."""
+    roots = {name.strip(): Path(name.strip()).resolve() for name in value.split(",") if name.strip()}
+    for name, root in roots.items():
+        if not root.is_dir():
+            raise ValueError(f"{name} is no folder; RAW_ROOT takes folders below which generate_data.py wrote")
+        outer = [other for other, path in roots.items() if other != name and root.is_relative_to(path)]
+        if outer:
+            raise ValueError(f"{name} lies in {outer[0]}, whose files would count twice; name one of the two")
+    if not roots:
+        raise ValueError("names no folder")
+    return ",".join(roots)
+
+
 class Settings(BaseSettings):
     model_config = ENVIRONMENT
 
-    raw_root: DirectoryPath = Field(Path("."), description="folder below which all raw folders are read")
+    raw_root: Annotated[str, AfterValidator(raw_roots)] = Field(
+        ".", description="folder below which all raw folders are read; several with commas are read as if copied "
+        "together")
     output_dir: Path = Field(Path("dataset"), description="folder of the data set; an earlier one is replaced whole")
     seed: int = Field(1, description="seed of the split")
     validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to validation")
@@ -121,8 +139,8 @@ def read_candidates(settings: Settings, spool) -> tuple[int, int, int]:
 
     bad_files = files = items = 0
     progress = Progress(0, "items")
-    for path in raw_paths(settings.raw_root, settings.output_dir):
-        name = path.relative_to(settings.raw_root).as_posix()
+    roots = [Path(name) for name in settings.raw_root.split(",")]
+    for name, path in raw_paths(roots, settings.output_dir):
         document, fault = read_file(path)
         if document is None:
             bad_files += 1

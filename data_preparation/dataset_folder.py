@@ -1,5 +1,6 @@
 """A data set's folder: written aside by the datasets library, then put in place whole."""
 
+import fcntl
 import filecmp
 import hashlib
 import json
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raw_folder import hold
+from raw_folder import locked
 
 SPLITS = ("train", "validation", "test")
 REPORT = "cleaning_report.json"
@@ -36,7 +37,8 @@ def check_output(output: Path) -> None:
 def folder_aside(output: Path) -> Iterator[Path]:
     """An empty folder beside `output`, kept from other processes; one left by a killed run is emptied first."""
     aside = output.parent / f".{output.name}.partial"
-    with hold(aside):
+    aside.mkdir(exist_ok=True)
+    with locked(aside, fcntl.LOCK_EX):
         for left in aside.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:

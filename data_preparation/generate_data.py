@@ -8,6 +8,8 @@ Writes  OUTPUT_ROOT/<basename of MODEL_ID>_<PROMPT_KEY>/NNNN.json, one file a ru
 
 Safe to stop at any moment and to run again: only missing runs are asked for. Exits 0 when every run is there, 1 when
 some are missing, 2 when a setting is unusable or a folder was made with other settings, 130 after Ctrl-C.
+With SHARD=i/n all this is about one machine's runs (shards.py); the machines' folders are copied together, hidden
+files too, or given to clean_dataset.py side by side.
 """
 
 import asyncio
@@ -24,6 +26,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 from pydantic_settings import BaseSettings
 
 from script_settings import ENVIRONMENT, read_settings
+from shards import SHARD_FIELD, WHOLE, hold_runs, known_shard, owns
 
 HERE = Path(__file__).resolve().parent
 PROMPT_KEYS = (
@@ -52,6 +55,7 @@ class Settings(BaseSettings):
     prompt_key: Annotated[str, AfterValidator(known_keys)] = Field(
         "all", description="a prompt key, several with commas, or `all`; several are asked in turns")
     num_runs: PositiveInt = Field(10, description="replies wanted of each prompt key")
+    shard: Annotated[str, AfterValidator(known_shard)] = Field(WHOLE, description=SHARD_FIELD)
     output_root: Path = Field(Path("."), description="folder below which the raw folders are written")
     items_per_reply: PositiveInt = Field(5, description="memes asked for in one reply")
     temperature: NonNegativeFloat = Field(0.9, description="sampling temperature")
@@ -81,12 +85,13 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True)
 class Task:
-    """One prompt key of this call: where its files go, what is asked, which runs are missing."""
+    """One prompt key of this call: where its files go, what is asked, which of its runs are missing."""
 
     key: str
     folder: Path
     prompt: str
     asked: dict
+    wanted: int  # runs of this shard
     missing: list[int]
     pairs: list  # the phrasebook's sequence, empty for a chat model
 
@@ -94,7 +99,7 @@ class Task:
 def main() -> int:
     settings = read_settings(Settings, __doc__)
     from phrasebook_source import PhrasebookFault, load_phrasebook
-    from raw_folder import FolderConflict, hold
+    from raw_folder import FolderConflict
 
     with ExitStack() as held:
         try:
@@ -102,7 +107,7 @@ def main() -> int:
             folders = {key: settings.output_root / f"{settings.model_id.rsplit('/', 1)[-1]}_{key}"
                        for key in settings.prompt_key.split(",")}
             for folder in folders.values():
-                held.enter_context(hold(folder))
+                held.enter_context(hold_runs(folder, settings.shard))
             tasks = [plan(settings, key, folder, book) for key, folder in folders.items()]
         except (FolderConflict, PhrasebookFault, OSError) as fault:
             print(f"generate_data.py: {fault}", file=sys.stderr)
@@ -129,8 +134,8 @@ def plan(settings: Settings, key: str, folder: Path, book) -> Task:
             raise PhrasebookFault(f"the phrasebook can give {available} runs of {key}, NUM_RUNS asks for "
                                   f"{settings.num_runs}: lower NUM_RUNS, or grow {settings.phrasebook_dir}")
     finished = finished_runs(folder, asked)
-    missing = [run for run in range(1, settings.num_runs + 1) if run not in finished]
-    return Task(key, folder, prompt, asked, missing, pairs)
+    wanted = [run for run in range(1, settings.num_runs + 1) if owns(settings.shard, run)]
+    return Task(key, folder, prompt, asked, len(wanted), [run for run in wanted if run not in finished], pairs)
 
 
 def in_turns(tasks: list[Task], num_runs: int) -> Iterator[tuple[Task, int]]:
@@ -145,9 +150,9 @@ async def generate(settings: Settings, tasks: list[Task]) -> int:
     from job_runner import INTERRUPTED, Progress, Verdicts, run_jobs
     from together_chat import TogetherChat, Usage
 
-    wanted = sum(len(task.missing) for task in tasks)
+    missing = sum(len(task.missing) for task in tasks)
     stop, usage = Stop(), Usage()
-    verdicts, progress = Verdicts(stop), Progress(wanted, "runs")
+    verdicts, progress = Verdicts(stop), Progress(missing, "runs")
     written: dict[str, int] = {"runs": 0, "items": 0}
     chat = None
     if settings.model_id != PHRASEBOOK:
@@ -168,12 +173,12 @@ async def generate(settings: Settings, tasks: list[Task]) -> int:
         print(usage.summary(settings.price_per_mtoken_in, settings.price_per_mtoken_out), file=sys.stderr)
     if stop.reason:
         print(f"generate_data.py: stopped early: {stop.reason}", file=sys.stderr)
-    present = len(tasks) * settings.num_runs - wanted
+    present = sum(task.wanted for task in tasks) - missing
     failures = verdicts.failures()
     print(f"wrote {written['runs']:,} runs ({written['items']:,} items) to {len(tasks)} folders below "
-          f"{settings.output_root} ({present:,} were there, {wanted - written['runs']:,} missing"
+          f"{settings.output_root} ({present:,} were there, {missing - written['runs']:,} missing"
           f"{'; failed replies: ' + failures if failures else ''})")
-    return 130 if stop.reason == INTERRUPTED else int(written["runs"] < wanted)
+    return 130 if stop.reason == INTERRUPTED else int(written["runs"] < missing)
 
 
 async def make_run(settings: Settings, task: Task, run: int, chat, verdicts) -> int:

@@ -6,8 +6,13 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator
+from filecmp import cmp
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+from raw_folder import FolderConflict
 from text_checks import SCRIPT_SHARES, has_expected_script, is_refusal, letters_only
 
 LABELS = ("ok", "offensive")
@@ -56,13 +61,29 @@ def _quoted_apart(text: str) -> bool:
     return text[-1] in inner or text[0] in inner
 
 
-def raw_paths(root: Path, skipped: Path) -> Iterator[Path]:
-    """Every NNNN.json below `root` in a fixed order, but for failed/, hidden folders and the folder `skipped`."""
+def raw_paths(roots: list[Path], skipped: Path) -> Iterator[tuple[str, Path]]:
+    """(path below its root, path) of every NNNN.json in an order that does not depend on which root holds it.
+
+    Passes over failed/, hidden folders and the folder `skipped`. Copies of a file count once; raises FolderConflict
+    where two roots hold different files of one name.
+    """
+    merged = merge(*(_sorted_paths(root, skipped) for root in roots))
+    for (folder, _, name), found in groupby(merged, key=itemgetter(0)):
+        path, *copies = (path for _, path in found)
+        for copy in copies:
+            if not cmp(path, copy, shallow=False):
+                raise FolderConflict(f"{path} and {copy} have one name and differ, as when a run was asked for twice: "
+                                     "remove one of them with its translations, or rename its folders")
+        yield Path(*folder, name).as_posix(), path
+
+
+def _sorted_paths(root: Path, skipped: Path) -> Iterator[tuple[tuple, Path]]:
+    """((folders, length of the name, name), path): a folder's own files by number, then its subfolders."""
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if name != "failed" and not name.startswith(".")
                                and Path(folder, name).resolve() != skipped.resolve())
         for name in sorted(filter(RAW_FILE.fullmatch, names), key=lambda name: (len(name), name)):
-            yield Path(folder, name)
+            yield (Path(folder).relative_to(root).parts, len(name), name), Path(folder, name)
 
 
 def read_file(path: Path) -> tuple[dict | None, str]:

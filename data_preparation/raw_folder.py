@@ -10,7 +10,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,21 +58,29 @@ def read_raw(path: Path) -> dict | None:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the folder, so that no request is paid for twice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+def locked(path: Path, mode: int) -> Iterator[None]:
+    """Hold a lock, LOCK_EX or LOCK_SH, on a folder or on a file, which is made where it is not there.
+
+    Raises FolderConflict where another process is in the way.
+    """
+    is_folder = path.is_dir()
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise FolderConflict(f"{folder} is being written by another process; wait for it or stop it") from None
-    try:
-        for partial in folder.rglob(".*.partial"):
-            partial.unlink()
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderConflict(f"{path if is_folder else path.parent} is being written by another process; "
+                                 "wait for it or stop it") from None
         yield
     finally:
         os.close(descriptor)
+
+
+def remove_partials(folder: Path, is_ours: Callable[[int], bool]) -> None:
+    """Remove what a killed process left half-written of the runs that are ours."""
+    for partial in folder.rglob(".*.partial"):
+        if (number := re.match(r"\.(\d+)", partial.name)) and is_ours(int(number[1])):
+            partial.unlink()
 
 
 def run_paths(folder: Path) -> list[Path]:

@@ -9,6 +9,8 @@ Writes  <LANGUAGE>_<folder>/NNNN.json beside each source folder, a file for each
 
 Safe to stop at any moment and to run again: only missing files are asked for. Exits 0 when every file is there, 1 when
 some are missing, 2 when a setting is unusable or a folder was made with other settings, 130 after Ctrl-C.
+With SHARD=i/n all this is about one machine's files (shards.py); the machines' folders are copied together, hidden
+files too, or given to clean_dataset.py side by side.
 """
 
 import asyncio
@@ -34,6 +36,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings
 
 from script_settings import ENVIRONMENT, read_settings
+from shards import SHARD_FIELD, WHOLE, hold_runs, known_shard
 from translation_sources import full_language_names, raw_folders
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +53,7 @@ class Settings(BaseSettings):
         description="language to translate into: Chinese, Malay or Tamil, several with commas")
     dir_name: Annotated[str, AfterValidator(raw_folders)] = Field(
         description="raw folder to translate, several with commas")
+    shard: Annotated[str, AfterValidator(known_shard)] = Field(WHOLE, description=SHARD_FIELD)
     temperature: NonNegativeFloat = Field(0.3, description="sampling temperature")
     max_tokens: PositiveInt = Field(2048, description="longest reply in tokens; raise it when replies are cut off")
     max_attempts: PositiveInt = Field(3, description="times a text is asked for: once with its file, then alone")
@@ -98,17 +102,17 @@ class Texts:
 def main() -> int:
     settings = read_settings(Settings, __doc__)
     from phrasebook_source import PhrasebookFault, load_phrasebook
-    from raw_folder import FolderConflict, hold
+    from raw_folder import FolderConflict
     from translation_sources import plan_folder
 
     with ExitStack() as held:
         try:
             book = load_phrasebook(settings.phrasebook_dir) if settings.model_id == PHRASEBOOK else None
             asked = asked_of(settings)
-            plans = [plan_folder(Path(folder), name, asked)
+            plans = [plan_folder(Path(folder), name, asked, settings.shard)
                      for folder in settings.dir_name.split(",") for name in settings.language.split(",")]
             for planned in plans:
-                held.enter_context(hold(planned.folder))
+                held.enter_context(hold_runs(planned.folder, settings.shard))
             jobs = [job for planned in plans for job in planned.missing()]
             return asyncio.run(translate(settings, book, jobs, sum(len(planned.sources) for planned in plans)))
         except (FolderConflict, PhrasebookFault, OSError) as fault:

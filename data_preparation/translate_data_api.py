@@ -9,6 +9,8 @@ Writes  <LANGUAGE>_<folder>/NNNN.json beside each source folder, a file for each
 
 Safe to stop at any moment and to run again: only missing files are asked for. Exits 0 when every file is there, 1 when
 some are missing, 2 when a setting is unusable or a folder was made with other settings, 130 after Ctrl-C.
+With SHARD=i/n all this is about one machine's files (shards.py); the machines' folders are copied together, hidden
+files too, or given to clean_dataset.py side by side.
 """
 
 import signal
@@ -21,6 +23,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Sec
 from pydantic_settings import BaseSettings
 
 from script_settings import ENVIRONMENT, read_settings
+from shards import SHARD_FIELD, WHOLE, hold_runs, known_shard
 from translation_sources import TranslationJob, language_codes, raw_folders
 
 
@@ -32,6 +35,7 @@ class Settings(BaseSettings):
         description="language to translate into: zh, ms or ta, several with commas")
     dir_name: Annotated[str, AfterValidator(raw_folders)] = Field(
         description="raw folder to translate, several with commas")
+    shard: Annotated[str, AfterValidator(known_shard)] = Field(WHOLE, description=SHARD_FIELD)
     max_retries: int = Field(6, ge=0, description="times a request is sent again after a passing fault; "
                              "rate limits are waited out and do not count")
     request_timeout_s: PositiveFloat = Field(60.0, description="seconds to wait for one reply")
@@ -42,15 +46,15 @@ class Settings(BaseSettings):
 def main() -> int:
     settings = read_settings(Settings, __doc__)
     from google_translate import MODEL_ID
-    from raw_folder import FolderConflict, hold
+    from raw_folder import FolderConflict
     from translation_sources import plan_folder
 
     with ExitStack() as held:
         try:
-            plans = [plan_folder(Path(folder), code, {"model": MODEL_ID, "format": "text"})
+            plans = [plan_folder(Path(folder), code, {"model": MODEL_ID, "format": "text"}, settings.shard)
                      for folder in settings.dir_name.split(",") for code in settings.language.split(",")]
             for planned in plans:
-                held.enter_context(hold(planned.folder))
+                held.enter_context(hold_runs(planned.folder, settings.shard))
             jobs = [job for planned in plans for job in planned.missing()]
             return translate(settings, jobs, sum(len(planned.sources) for planned in plans))
         except (FolderConflict, OSError) as fault:

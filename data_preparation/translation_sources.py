@@ -17,6 +17,7 @@ from raw_folder import (
     run_paths,
     write_json,
 )
+from shards import owns
 from text_checks import LANGUAGE_NAMES
 
 CODES = {"zh", "ms", "ta"}
@@ -99,7 +100,7 @@ class TranslationJob:
 
 @dataclass(frozen=True)
 class FolderPlan:
-    """A source folder, its translation's folder, and what is there of both."""
+    """A source folder's files that are to be translated, their translations' folder, and what is there of both."""
 
     sources: list[Path]
     folder: Path
@@ -130,7 +131,9 @@ class FolderPlan:
                                  f"generated again since. Move {self.folder} away to translate the new one")
 
 
-def plan_folder(source: Path, language_name: str, asked: dict) -> FolderPlan:
+def plan_folder(source: Path, language_name: str, asked: dict, shard: str) -> FolderPlan:
+    """What the shard is to translate of a folder: the translations of a run are the shard's that has the run."""
     source = source.resolve()
-    return FolderPlan(run_paths(source), source.parent / f"{language_name}_{source.name}", language_name,
+    own = [path for path in run_paths(source) if owns(shard, int(path.stem))]
+    return FolderPlan(own, source.parent / f"{language_name}_{source.name}", language_name,
                       {**asked, "to": LANGUAGE_NAMES.get(language_name, language_name)})
