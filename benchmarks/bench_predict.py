@@ -87,15 +87,16 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     save_random_captioner(folder / "blip", settings.blip_size)
     keep_freed_memory()
     speed_up_float32(device, "float32")
+    exact = settings.dtype == "float32"
     scorer = load_scorer(folder / "llm", device, llm_dtype, 2048)
     plain_dtype = "float32" if device == "cpu" else caption_dtype  # what from_pretrained gives
     plain_captioner = load_captioner(folder / "blip", device, plain_dtype, 20)
     captioner = load_captioner(folder / "blip", device, caption_dtype, 20)
-    reader = MemeReader(threads=settings.ocr_workers)
+    reader = MemeReader(threads=settings.ocr_workers, exact=exact)
     ordinary = ordinary_way(plain_captioner, plain_llm(folder, device, llm_dtype), scorer.prompt, reader, paths)
     half = in_half(plain_llm(folder, device, "bfloat16"), scorer.prompt, ordinary["memes"])
     speed_up_float32(device, settings.dtype)
-    ours = our_way(settings, captioner, scorer, MemeReader(threads=1), paths)
+    ours = our_way(settings, captioner, scorer, MemeReader(workers=settings.ocr_workers, exact=exact), paths)
     again = scored_again(scorer, ordinary["memes"], settings.batch_size)
     return {"ordinary": ordinary, "half": half, "ours": ours, "device": device, "dtypes": (caption_dtype, llm_dtype),
             "dp": max(abs(p - q) for p, q in zip(ordinary["probabilities"], again, strict=True)),

@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from blip_attention import fuse_attention
+
 
 class Captioner:
     """Captions pictures; `pixels` may be called from any thread, `captions` from one."""
@@ -61,4 +63,5 @@ def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int
             model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UnusableCaptioner(f"no BLIP captioning model in safetensors: {error}") from error
+    fuse_attention(model)
     return Captioner(model.to(device).eval(), processor, max_new_tokens)

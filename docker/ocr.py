@@ -1,8 +1,9 @@
 """The text of a meme: RapidOCR finds and reads the lines, Tesseract re-reads those that look like Tamil.
 
-RapidOCR's wheel carries its own models (English, Chinese, Malay; no Tamil), so nothing is fetched. Three departures
-from RapidOCR as shipped, each measured by benchmarks/bench_ocr.py: text is looked for in a smaller picture (faster,
-fewer finds in the background), lines are read one by one (no padding), and lost spaces are put back.
+RapidOCR's wheel carries its own models (English, Chinese, Malay; no Tamil), so nothing is fetched. Four departures
+from RapidOCR as shipped, each measured by benchmarks/bench_ocr.py: OpenVINO runs the networks, text is looked for in a
+smaller picture (faster, fewer finds in the background), lines are read one by one (no padding), and lost spaces are
+put back.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ocr_network import OcrNetwork, import_openvino
 from tamil_ocr import TamilReader, tamil_folder, tamil_letters, tamil_share
 
 # Text is looked for at this many pixels on the longer side; a small picture is at most doubled.
@@ -39,17 +41,21 @@ class Line:
 
 
 class MemeReader:
-    """Reads pictures; one instance serves any number of threads."""
+    """Reads pictures for any number of threads: `workers` of them at once, each picture on `threads` cores."""
 
-    def __init__(self, tessdata_prefix: Path | None = None, threads: int = 1):
-        from rapidocr import RapidOCR
+    def __init__(self, tessdata_prefix: Path | None = None, workers: int = 1, threads: int = 1, exact: bool = False):
+        import_openvino()  # before RapidOCR does
+        from rapidocr import EngineType, RapidOCR
 
         self.engine = RapidOCR(params={
             # Every line is wanted, with its confidence: Tamil comes out of this engine as doubtful nonsense.
             "Global.text_score": 0.0, "Global.use_cls": False, "Global.log_level": "error", "Rec.rec_batch_num": 1,
-            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            "Det.engine_type": EngineType.OPENVINO, "Rec.engine_type": EngineType.OPENVINO,
+            "EngineConfig.openvino.inference_num_threads": workers * threads,
         })
         self.engine(words_on_white("Hello"))  # loads its models now, so that the first picture does not wait
+        for part in (self.engine.text_det, self.engine.text_rec):
+            part.session = OcrNetwork(part.session.model, workers, threads, exact)
         self.engine.text_det.get_preprocess = lambda: SearchSize()
         self.engine.text_rec.postprocess_op = SpaceKeeper(self.engine.text_rec.postprocess_op)
         folder = tamil_folder(tessdata_prefix)

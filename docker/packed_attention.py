@@ -8,6 +8,7 @@ attended to once for all); heads that share keys are folded into the rows of one
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 
 class UnpackableAttention(Exception):
@@ -28,7 +29,7 @@ class PackedRow:
             longest = max(end - start for start, end in self.bounds)
             policy_length = self.policy[0][0].shape[1]
             seen = suffix_mask(policy_length, longest, window).to(like.device)
-            self.masks[window] = torch.zeros(seen.shape, dtype=torch.float32, device=like.device).masked_fill(
+            self.masks[window] = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(
                 ~seen, float("-inf"))
         return self.masks[window]
 
@@ -50,15 +51,11 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, pa
             raise UnpackableAttention(f"its attention uses {name}")
     policy_keys, policy_values = packed_row.policy[module.layer_idx]
     mask = packed_row.mask(sliding_window, query)
-    key_heads, size = key.shape[1], query.shape[-1]
-    scaled = query[0] * (size ** -0.5 if scaling is None else scaling)
     attended = []
     for start, end in packed_row.bounds:
-        length = end - start
         keys = torch.cat([policy_keys, key[0, :, start:end]], dim=1)
         values = torch.cat([policy_values, value[0, :, start:end]], dim=1)
-        scores = scaled[:, start:end].reshape(key_heads, -1, size) @ keys.transpose(1, 2)
-        scores = scores.view(-1, length, keys.shape[1]).float().add_(mask[:length, :keys.shape[1]])
-        weights = torch.softmax(scores, dim=-1).to(values.dtype).view(key_heads, -1, keys.shape[1])
-        attended.append((weights @ values).view(-1, length, values.shape[-1]))
-    return torch.cat(attended, dim=1).transpose(0, 1)[None], None
+        attended.append(scaled_dot_product_attention(
+            query[:, :, start:end], keys[None], values[None], attn_mask=mask[:end - start, :keys.shape[1]],
+            scale=scaling, enable_gqa=True))
+    return torch.cat(attended, dim=2).transpose(1, 2), None

@@ -114,7 +114,8 @@ class ScoringSession:
 
 
 def load_reader(settings) -> MemeReader:
-    reader = MemeReader(settings.tessdata_prefix)
+    reader = MemeReader(settings.tessdata_prefix, settings.ocr_workers or AVAILABLE_CPUS,
+                        exact=settings.dtype == "float32")
     if reader.tamil is None:
         print("predict.py: no tam.traineddata found, Tamil is off (apt install tesseract-ocr-tam, or set "
               "TESSDATA_PREFIX)", file=sys.stderr, flush=True)

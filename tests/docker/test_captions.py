@@ -17,11 +17,14 @@ def pictures(draw_meme):
             (("A", (255, 0, 0)), ("", (0, 0, 0)), ("ZZ", (0, 255, 9)), ("", (255, 255, 255)), ("M", (9, 9, 255)))]
 
 
-def test_batched_captions_equal_generate(captioner, pictures):
+def test_batched_captions_equal_generate(captioner, caption_model_dir, pictures):
+    from transformers import BlipForConditionalGeneration
+
+    model = BlipForConditionalGeneration.from_pretrained(caption_model_dir)
     plain = []
     for picture in pictures:
         inputs = captioner.processor(images=picture, return_tensors="pt")
-        tokens = captioner.model.generate(**inputs, max_new_tokens=12, do_sample=False, num_beams=1)
+        tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False, num_beams=1)
         plain.append(captioner.processor.decode(tokens[0], skip_special_tokens=True).strip())
     assert len(set(plain)) > 1, "the captions must differ for this test to mean anything"
     assert captioner.captions([captioner.pixels(picture) for picture in pictures]) == plain
