@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from group_resampling import shuffle_by_group
+
 COLUMNS = ("image", "text", "label", "language", "group")
 TRAINED_SPLITS = ("train", "validation")
 
@@ -16,7 +18,8 @@ def read_splits(dataset_dirs: list[Path], shuffle_labels: bool, seed: int) -> di
     """Rows by split of all folders together; SystemExit naming the remedy where training makes no sense.
 
     A training row whose group is in another folder's validation or test split is left out, and counted on stderr: what
-    is measured on must not be trained on. `shuffle_labels` shuffles the labels of train and validation.
+    is measured on must not be trained on. `shuffle_labels` deals the labels of train and validation out anew, group by
+    group.
     """
     splits: dict[str, list[dict]] = {}
     for folder in dataset_dirs:
@@ -76,10 +79,14 @@ def check_labels(name: str, rows: list[dict]) -> None:
 
 
 def with_shuffled_labels(splits: dict[str, list[dict]], seed: int) -> dict[str, list[dict]]:
-    """The control: labels permuted. Validation too: choosing the best checkpoint by true labels would let them in."""
+    """The control: labels dealt out anew among the groups, as evaluate_model.py's controls do.
+
+    Validation too: choosing the best checkpoint by true labels would let them in.
+    """
     shuffled = dict(splits)
     for number, name in enumerate(TRAINED_SPLITS):
-        labels = np.random.default_rng(seed + number).permutation([row["label"] for row in splits[name]])
+        labels, groups = (np.array([row[column] for row in splits[name]]) for column in ("label", "group"))
+        labels = shuffle_by_group(labels, groups, np.random.default_rng(seed + number))
         shuffled[name] = [{**row, "label": int(label)} for row, label in zip(splits[name], labels, strict=True)]
     return shuffled
 

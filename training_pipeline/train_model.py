@@ -58,7 +58,8 @@ class Settings(BaseSettings):
     early_stopping: int = Field(
         0, ge=0, description="stop after so many evaluations in a row without a better AUROC; 0 never stops early")
     seed: int = Field(1, description="seed of the adapters, the order of rows and the dropout")
-    shuffle_labels: bool = Field(False, description="1 trains on shuffled labels: a control, AUROC must come to 0.5")
+    shuffle_labels: bool = Field(
+        False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5")
     packed_rows: bool = Field(True, description="0 trains one example a row, for attention that cannot be packed")
     report_to: str = Field("tensorboard", description="where the Trainer reports: tensorboard, wandb or none")
 

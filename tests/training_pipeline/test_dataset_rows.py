@@ -6,12 +6,18 @@ from small_memes import meme_rows, save_dataset
 from dataset_rows import read_splits, rows_fingerprint
 
 
-def test_shuffled_labels_keep_their_balance_and_lose_their_rows(dataset_dir):
-    true, shuffled = (read_splits([dataset_dir], shuffle_labels, seed=1) for shuffle_labels in (False, True))
+def test_shuffled_labels_keep_the_groups_balance_and_lose_their_rows(tmp_path):
+    """A meme and its translations share a label, so the control must keep that: they would contradict each other."""
+    memes = {name: [{**row, "text": f"{row['text']} {language}", "language": language}
+                    for row in meme_rows(60, seed) for language in ("en", "zh", "ms", "ta")]
+             for seed, name in enumerate(("train", "validation", "test"))}
+    folder = save_dataset(tmp_path / "data", **memes)
+    true, shuffled = (read_splits([folder], shuffle_labels, seed=1) for shuffle_labels in (False, True))
     for name in ("train", "validation"):
-        pairs = [(row["label"], other["label"]) for row, other in zip(true[name], shuffled[name], strict=True)]
-        assert sum(a for a, _ in pairs) == sum(b for _, b in pairs)
-        assert 0.2 < sum(a != b for a, b in pairs) / len(pairs) < 0.8
+        before, after = ({(row["group"], row["label"]) for row in splits[name]} for splits in (true, shuffled))
+        assert len(after) == len(before) == 60, "one label a group"
+        assert sum(label for _, label in after) == sum(label for _, label in before) == 30
+        assert 0.2 < len(after - before) / 60 < 0.8
     assert shuffled["test"] == true["test"]
     assert rows_fingerprint(true) != rows_fingerprint(shuffled)
 
