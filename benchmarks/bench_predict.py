@@ -2,8 +2,9 @@
 
 The ordinary way takes one image at a time: OCR, a caption by `generate`, then both prompts in full, each by
 `generate(max_new_tokens=10)`, in the precision of the folders (float32 on a CPU; the scoring is timed in bfloat16 too).
-With random weights no answer ends early: ten tokens are ten. Ours overlaps OCR with the device, captions in batches and
-scores both views of a batch in one row behind the cached policy, in predict.py's precision. The OCR is the same.
+With random weights no answer ends early: ten tokens are ten, twenty of a caption are twenty. Ours overlaps OCR with the
+device, captions in batches and scores both views of a batch in one row behind the cached policy, in predict.py's
+precision. The OCR is the same.
 
 Reads   IMAGES_DIR (any pictures; drawn memes if unset). Models of LLM_SIZE and BLIP_SIZE are made with random weights.
 Writes  stdout: Markdown tables: seconds an image by stage and end to end, the ratios, and how far the probabilities
@@ -29,16 +30,20 @@ sys.path.insert(0, str(ROOT / "docker"))
 from pydantic import DirectoryPath, Field  # noqa: E402
 from pydantic_settings import BaseSettings  # noqa: E402
 
+from predict import Settings as PredictSettings  # noqa: E402
 from predict import keep_freed_memory  # noqa: E402
 from script_settings import ENVIRONMENT, read_settings  # noqa: E402
+
+TOKENS_A_ROW = PredictSettings.model_fields["tokens_a_row"].default
+PASSES = 5  # a batch is one call of each stage: several are one measurement
 
 
 class Settings(BaseSettings):
     model_config = ENVIRONMENT
 
     images_dir: DirectoryPath | None = Field(None, description="pictures to score; drawn memes when unset")
-    images: int = Field(16, ge=2, description="how many pictures")
-    batch_size: int = Field(16, ge=1, description="predict.py's BATCH_SIZE")
+    images: int = Field(32, ge=2, description="how many pictures")
+    batch_size: int = Field(32, ge=1, description="predict.py's BATCH_SIZE")
     llm_size: str = Field("100m", pattern="^(tiny|100m|7b)$", description="tiny, 100m or 7b")
     blip_size: str = Field("base", pattern="^(tiny|base)$", description="tiny or base")
     dtype: str = Field("auto", description="predict.py's DTYPE (the ordinary way captions in float32)")
@@ -78,93 +83,29 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     from captions import load_captioner
     from guard_scorer import load_scorer
     from ocr import MemeReader
-    from precision import pick_device, pick_dtypes, speed_up_float32
+    from ordinary_scoring import in_half, ordinary_way, plain_captioner, plain_llm
+    from precision import pick_device, pick_dtype
     from random_models import save_random_captioner, save_random_llm
 
     device = pick_device("auto")
-    caption_dtype, llm_dtype = pick_dtypes(device, settings.dtype)
-    save_random_llm(folder / "llm", settings.llm_size, llm_dtype)
+    dtype = pick_dtype(device, settings.dtype)
+    plain_dtype = "float32" if device == "cpu" else dtype  # what from_pretrained gives
+    save_random_llm(folder / "llm", settings.llm_size, plain_dtype)
     save_random_captioner(folder / "blip", settings.blip_size)
     keep_freed_memory()
-    speed_up_float32(device, "float32")
     exact = settings.dtype == "float32"
-    scorer = load_scorer(folder / "llm", device, llm_dtype, 2048)
-    plain_dtype = "float32" if device == "cpu" else caption_dtype  # what from_pretrained gives
-    plain_captioner = load_captioner(folder / "blip", device, plain_dtype, 20)
-    captioner = load_captioner(folder / "blip", device, caption_dtype, 20)
+    scorer = load_scorer(folder / "llm", device, dtype, TOKENS_A_ROW)
+    captioner = load_captioner(folder / "blip", device, dtype, 20)
     reader = MemeReader(threads=settings.ocr_workers, exact=exact)
-    ordinary = ordinary_way(plain_captioner, plain_llm(folder, device, llm_dtype), scorer.prompt, reader, paths)
+    plain_blip = plain_captioner(folder, device, plain_dtype, captioner.processor)
+    ordinary = ordinary_way(plain_blip, plain_llm(folder, device, plain_dtype), scorer.prompt, reader, paths)
     half = in_half(plain_llm(folder, device, "bfloat16"), scorer.prompt, ordinary["memes"])
-    speed_up_float32(device, settings.dtype)
     ours = our_way(settings, captioner, scorer, MemeReader(workers=settings.ocr_workers, exact=exact), paths)
     again = scored_again(scorer, ordinary["memes"], settings.batch_size)
-    return {"ordinary": ordinary, "half": half, "ours": ours, "device": device, "dtypes": (caption_dtype, llm_dtype),
+    return {"ordinary": ordinary, "half": half, "ours": ours, "device": device, "dtypes": (plain_dtype, dtype),
             "dp": max(abs(p - q) for p, q in zip(ordinary["probabilities"], again, strict=True)),
             "same_captions": sum(first[1] == second.caption for first, second in
                                  zip(ordinary["memes"], ours["memes"], strict=True)), "scorer": scorer}
-
-
-def plain_llm(folder: Path, device: str, dtype: str):
-    """The chat model as anybody loads it."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder / "llm", dtype=getattr(torch, dtype)).to(device).eval()
-
-
-def in_half(llm, prompt, memes) -> float:
-    """Seconds to score all memes by `generate` in bfloat16."""
-    generated_probability(llm, prompt, *memes[0])
-    begun = time.perf_counter()
-    for text, caption in memes:
-        generated_probability(llm, prompt, text, caption)
-    return time.perf_counter() - begun
-
-
-def ordinary_way(captioner, llm, prompt, reader, paths: list[str]) -> dict:
-    """One image at a time; seconds by stage, probabilities, and (text, caption) of each image."""
-    from image_decoding import decode_image
-    from ocr import meme_text
-
-    seconds = dict.fromkeys(("read", "caption", "score"), 0.0)
-    memes, probabilities = [], []
-    start = None
-    for path in [paths[0], *paths]:  # the first warms up and is not counted
-        marks = [time.perf_counter()]
-        text = meme_text(reader.read(picture := decode_image(path)))
-        marks.append(time.perf_counter())
-        inputs = captioner.processor(images=picture, return_tensors="pt").to(captioner.model.device)
-        inputs["pixel_values"] = inputs["pixel_values"].to(captioner.model.dtype)
-        tokens = captioner.model.generate(**inputs, max_new_tokens=20, min_new_tokens=20)
-        caption = captioner.processor.decode(tokens[0], skip_special_tokens=True).strip()
-        marks.append(time.perf_counter())
-        probability = generated_probability(llm, prompt, text, caption)
-        marks.append(time.perf_counter())
-        if start is None:
-            start = marks[-1]
-            continue
-        for stage, begun, ended in zip(seconds, marks[:-1], marks[1:], strict=True):
-            seconds[stage] += ended - begun
-        memes.append((text, caption))
-        probabilities.append(probability)
-    return {"seconds": seconds, "total": time.perf_counter() - start, "memes": memes, "probabilities": probabilities}
-
-
-def generated_probability(llm, prompt, text: str, caption: str) -> float:
-    """Mean over the views of P(offensive) from the first of ten generated tokens, the policy read anew each time."""
-    import torch
-
-    from scoring_prompt import view_suffixes
-
-    found = []
-    for suffix in view_suffixes(prompt, text, caption, 256).values():
-        tokens = torch.tensor([prompt.prefix_ids + suffix], device=llm.device)
-        output = llm.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=10, min_new_tokens=10, do_sample=False,
-            return_dict_in_generate=True, output_logits=True, pad_token_id=0)
-        labels = output.logits[0][0, list(prompt.label_token_ids)].float()
-        found.append(torch.softmax(labels / prompt.temperature, dim=-1)[1].item())
-    return sum(found) / len(found)
 
 
 def our_way(settings, captioner, scorer, reader, paths: list[str]) -> dict:
@@ -201,14 +142,16 @@ def our_way(settings, captioner, scorer, reader, paths: list[str]) -> dict:
 
 
 def undisturbed(captioner, scorer, memes, batch_size: int) -> dict[str, float]:
-    """Seconds of our two device stages over all pictures while no OCR takes the processor."""
+    """Seconds of our two device stages over all pictures while no OCR takes the processor: the mean of PASSES."""
     marks = [time.perf_counter()]
-    for start in range(0, len(memes), batch_size):
-        captioner.captions([meme.picture.result() for meme in memes[start:start + batch_size]])
+    for _ in range(PASSES):
+        for start in range(0, len(memes), batch_size):
+            captioner.captions([meme.picture.result() for meme in memes[start:start + batch_size]])
     marks.append(time.perf_counter())
-    scored_again(scorer, [(meme.text, meme.caption) for meme in memes], batch_size)
+    for _ in range(PASSES):
+        scored_again(scorer, [(meme.text, meme.caption) for meme in memes], batch_size)
     marks.append(time.perf_counter())
-    return {"caption": marks[1] - marks[0], "score": marks[2] - marks[1]}
+    return {"caption": (marks[1] - marks[0]) / PASSES, "score": (marks[2] - marks[1]) / PASSES}
 
 
 def scored_again(scorer, memes, batch_size: int) -> list[float]:
@@ -226,8 +169,8 @@ def scored_again(scorer, memes, batch_size: int) -> list[float]:
 def report(settings, found: dict) -> None:
     ordinary, ours, count = found["ordinary"], found["ours"], settings.images
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, device {found['device']}, "
-          f"captions {found['dtypes'][0]}, LLM {settings.llm_size} {found['dtypes'][1]}, BLIP {settings.blip_size}, "
-          f"{count} images, batch {settings.batch_size}\n")
+          f"LLM {settings.llm_size}, BLIP {settings.blip_size}, ordinary in {found['dtypes'][0]}, "
+          f"ours in {found['dtypes'][1]}, {count} images, batch {settings.batch_size}\n")
     rows = [
         ("caption", ordinary["seconds"]["caption"], ours["undisturbed"]["caption"]),
         ("score, both views", ordinary["seconds"]["score"], ours["undisturbed"]["score"]),

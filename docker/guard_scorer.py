@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
+from torch.nn.functional import pad
 
 from gptq_kernel import config_with_kernel
 from packed_attention import PackedRow, UnpackableAttention, packed_attention
@@ -32,7 +33,7 @@ class GuardScorer:
         self.tokens_a_row = tokens_a_row
         refuse_foreign_layers(model.config)
         model.set_output_embeddings(LabelHead(model.get_output_embeddings(), prompt.label_token_ids))
-        self.policy = self._read_policy()
+        self.policy, self.room = self._read_policy(), 0
         probe = content_ids(prompt, PROBE) + prompt.suffix_ids
         plain = self._plain_logits(prompt.prefix_ids + probe)
         AttentionInterface.register("packed", packed_attention)
@@ -51,22 +52,33 @@ class GuardScorer:
     def _label_logits(self, suffixes: list[list[int]]) -> torch.Tensor:
         """Float32 logits of (ok, offensive), shape [suffixes, 2]."""
         device = self.model.device
-        bounds, positions = packed_layout([len(suffix) for suffix in suffixes], len(self.prompt.prefix_ids))
+        lengths = [len(suffix) for suffix in suffixes]
+        policy_length = len(self.prompt.prefix_ids)
+        bounds, positions = packed_layout(lengths, policy_length)
+        self._make_room(max(lengths))
         tokens = torch.tensor([[token for suffix in suffixes for token in suffix]])
         return self.model(
             input_ids=tokens.to(device), position_ids=positions[None].to(device), use_cache=False,
-            packed_row=PackedRow(bounds, self.policy),
+            packed_row=PackedRow(bounds, policy_length, self.policy),
             logits_to_keep=torch.tensor([end - 1 for _, end in bounds], device=device),
         ).logits[0].float()
 
     @torch.inference_mode()
     def _read_policy(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of each layer, shape [key-value heads, policy, head size]."""
+        """Keys and values of each layer, shape [1, key-value heads, policy, head size]."""
         from transformers import DynamicCache
 
         cache = DynamicCache()  # without a config every layer keeps all keys, whatever its window
         self._plain_logits(self.prompt.prefix_ids, past_key_values=cache, use_cache=True)
-        return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+        return [(layer.keys, layer.values) for layer in cache.layers]
+
+    def _make_room(self, tokens: int) -> None:
+        """Let a suffix of so many tokens fit behind the policy's keys and values."""
+        missing = tokens - self.room
+        if missing > 0:
+            self.policy = [(pad(keys, (0, 0, 0, missing)), pad(values, (0, 0, 0, missing)))
+                           for keys, values in self.policy]
+            self.room = tokens
 
     @torch.inference_mode()
     def _plain_logits(self, tokens: list[int], **cache) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Attention of a packed row: a suffix sees the policy's cached keys and values and itself; nothing else is computed.
 
 One dense mask over a row would spend most of its work on pairs of tokens that it then masks. Suffix by suffix there is
-no padding and no waste (the idea of Hydragen, Juravsky et al. 2024, and of FlashInfer's cascades: a shared prefix is
-attended to once for all); heads that share keys are folded into the rows of one product, so keys are never repeated.
+no padding and no waste. Each is written behind the policy, where the one before it was, so that PyTorch's fused kernel
+finds all keys in one place and the policy's are never copied.
 """
 
 from dataclasses import dataclass, field
@@ -17,18 +17,21 @@ class UnpackableAttention(Exception):
 
 @dataclass(frozen=True)
 class PackedRow:
-    """What a layer must know of the row: its suffixes' bounds and, a layer each, the policy's keys and values."""
+    """What a layer must know of the row: its suffixes' bounds and, a layer each, the policy's keys and values.
+
+    Behind the policy these have room for the longest suffix: [1, key-value heads, policy + room, head size].
+    """
 
     bounds: list[tuple[int, int]]
-    policy: list[tuple[torch.Tensor, torch.Tensor]]  # [key-value heads, policy, head size]
+    policy_length: int
+    policy: list[tuple[torch.Tensor, torch.Tensor]]
     masks: dict[int | None, torch.Tensor] = field(default_factory=dict)  # by sliding window
 
     def mask(self, window: int | None, like: torch.Tensor) -> torch.Tensor:
         """Additive [longest suffix, policy + longest suffix]; a shorter suffix takes the corner that it needs."""
         if window not in self.masks:
             longest = max(end - start for start, end in self.bounds)
-            policy_length = self.policy[0][0].shape[1]
-            seen = suffix_mask(policy_length, longest, window).to(like.device)
+            seen = suffix_mask(self.policy_length, longest, window).to(like.device)
             self.masks[window] = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(
                 ~seen, float("-inf"))
         return self.masks[window]
@@ -49,13 +52,14 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, pa
     for name in ("softcap", "s_aux"):
         if others.get(name) is not None:
             raise UnpackableAttention(f"its attention uses {name}")
-    policy_keys, policy_values = packed_row.policy[module.layer_idx]
+    keys, values = packed_row.policy[module.layer_idx]
     mask = packed_row.mask(sliding_window, query)
-    attended = []
+    attended = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for start, end in packed_row.bounds:
-        keys = torch.cat([policy_keys, key[0, :, start:end]], dim=1)
-        values = torch.cat([policy_values, value[0, :, start:end]], dim=1)
-        attended.append(scaled_dot_product_attention(
-            query[:, :, start:end], keys[None], values[None], attn_mask=mask[:end - start, :keys.shape[1]],
-            scale=scaling, enable_gqa=True))
-    return torch.cat(attended, dim=2).transpose(1, 2), None
+        seen = packed_row.policy_length + end - start
+        keys[:, :, packed_row.policy_length:seen] = key[:, :, start:end]
+        values[:, :, packed_row.policy_length:seen] = value[:, :, start:end]
+        attended[:, start:end] = scaled_dot_product_attention(
+            query[:, :, start:end], keys[:, :, :seen], values[:, :, :seen], attn_mask=mask[:end - start, :seen],
+            scale=scaling, enable_gqa=True).transpose(1, 2)
+    return attended, None

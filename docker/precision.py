@@ -10,29 +10,17 @@ def pick_device(asked: str) -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
-def pick_dtypes(device: str, asked: str) -> tuple[str, str]:
-    """(captioner's, chat model's) dtype names.
+def pick_dtype(device: str, asked: str) -> str:
+    """The dtype's name in which both models run.
 
-    GPUs before Ampere have no bfloat16 and get float16. A CPU captions in bfloat16 where it has the instructions.
+    `auto` is 16 bits where the device multiplies in them: bfloat16 on CPUs with its instructions and on GPUs from
+    Ampere on, float16 on those before. In 16 bits the last digits of a score depend on how large its batch is.
     """
     if asked != "auto":
-        return asked, asked
+        return asked
     if device.startswith("cuda"):
-        half = "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float16"
-        return half, half
-    return ("bfloat16" if cpu_has_bfloat16() else "float32"), "float32"
-
-
-def speed_up_float32(device: str, asked: str) -> bool:
-    """Let a CPU with bfloat16 instructions multiply float32 matrices by them; True where it will.
-
-    Factors are rounded to bfloat16, sums and all that is kept between two products stay float32. Unlike 16-bit weights
-    that rounds each number by itself, so a score still does not depend on its neighbours, to the last bit. Asked for
-    float32, float32 it is.
-    """
-    faster = asked == "auto" and device == "cpu" and cpu_has_bfloat16()
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if faster else "ieee"
-    return faster
+        return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float16"
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
 
 
 def cpu_has_bfloat16() -> bool:

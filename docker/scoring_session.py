@@ -66,23 +66,22 @@ class ScoringSession:
             quiet_libraries()
             from captions import UnusableCaptioner, load_captioner
             from guard_scorer import load_scorer
-            from precision import pick_device, pick_dtypes, speed_up_float32
+            from precision import pick_device, pick_dtype
         device = pick_device(settings.device)
-        caption_dtype, llm_dtype = pick_dtypes(device, settings.dtype)
-        products = " with bfloat16 products" if speed_up_float32(device, settings.dtype) else ""
+        dtype = pick_dtype(device, settings.dtype)
         with Stopwatch(costs, "captioner"):
             try:
                 captioner = load_captioner(
-                    settings.caption_model_dir, device, caption_dtype, settings.max_caption_tokens)
+                    settings.caption_model_dir, device, dtype, settings.max_caption_tokens)
             except UnusableCaptioner as error:
                 raise UnusableSetting(f"CAPTION_MODEL_DIR={settings.caption_model_dir}: {error}") from error
             self.captioner.set_result(captioner)
         with Stopwatch(costs, "chat model"):
-            scorer = load_scorer(settings.llm_dir, device, llm_dtype, settings.tokens_a_row, settings.gptq_backend)
+            scorer = load_scorer(settings.llm_dir, device, dtype, settings.tokens_a_row, settings.gptq_backend)
         with Stopwatch(costs, "waiting for OCR"):
             self.reader.result()
         spent = ", ".join(f"{stage} {took / 1000:.1f} s" for stage, took in costs.items())
-        print(f"predict.py: captions in {caption_dtype}, scores in {llm_dtype}{products}, on {device}; "
+        print(f"predict.py: models in {dtype} on {device}; "
               f"ready after {time.monotonic() - self.started:.1f} s ({spent})", file=sys.stderr, flush=True)
         return scorer
 

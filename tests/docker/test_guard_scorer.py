@@ -5,7 +5,6 @@ import torch
 
 from guard_scorer import GuardScorer, cut_to_budget, load_scorer, refuse_foreign_layers
 from packed_attention import PackedRow, UnpackableAttention, packed_attention
-from precision import speed_up_float32
 from scoring_prompt import UnusableModel, build_prompt, view_suffixes
 
 MEMES = [("hello world", "a cat"), ("", "two dogs on a table"), ("wah lau eh 你好世界", None), ("x " * 60, "a cake")]
@@ -106,8 +105,8 @@ def test_a_model_whose_packed_rows_differ_is_refused(scorer, plain_model, monkey
 
     def without_the_policy(module, query, key, value, mask, packed_row, **others):
         blank = [(keys * 0, values * 0) for keys, values in packed_row.policy]
-        return packed_attention(module, query, key, value, mask, packed_row=PackedRow(packed_row.bounds, blank),
-                                **others)
+        row = PackedRow(packed_row.bounds, packed_row.policy_length, blank)
+        return packed_attention(module, query, key, value, mask, packed_row=row, **others)
 
     monkeypatch.setattr(guard_scorer, "packed_attention", without_the_policy)
     try:
@@ -125,18 +124,11 @@ def test_attention_sinks_and_soft_caps_are_refused():
             packed_attention(None, None, None, None, None, **{name: 1.0})
 
 
-def test_bfloat16_products_keep_scores_apart_from_their_neighbours(scorer):
-    """On CPUs without the instructions the setting changes nothing, and this is the float32 test once more."""
+def test_sixteen_bits_stay_near_the_exact_scores(scorer, llm_dir):
     suffixes = suffixes_of(scorer.prompt)
     exact = scorer.probabilities(suffixes)
-    speed_up_float32("cpu", "auto")
-    try:
-        alone = [scorer.probabilities([suffix])[0] for suffix in suffixes]
-        together = scorer.probabilities(suffixes[::-1] * 9)[:len(suffixes)][::-1]
-    finally:
-        speed_up_float32("cpu", "float32")
-    assert together == pytest.approx(alone, abs=1e-5)
-    assert together == pytest.approx(exact, abs=0.05)
+    halved = load_scorer(llm_dir, "cpu", "bfloat16", tokens_a_row=200)
+    assert halved.probabilities(suffixes[::-1] * 9)[:len(suffixes)][::-1] == pytest.approx(exact, abs=0.05)
 
 
 def test_rows_keep_order_and_budget():
