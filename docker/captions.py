@@ -18,7 +18,7 @@ class Captioner:
 
     def pixels(self, picture: Image.Image) -> torch.Tensor:
         """The model's input for one RGB picture: float32, shape [3, height, width] of the model's image size."""
-        return self.processor.image_processor(images=picture, return_tensors="pt")["pixel_values"][0]
+        return model_pixels(self.processor.image_processor, picture)
 
     @torch.inference_mode()
     def captions(self, pixels: list[torch.Tensor]) -> list[str]:
@@ -47,18 +47,33 @@ class Captioner:
         return torch.cat(chosen, dim=1)
 
 
+def model_pixels(image_processor, picture: Image.Image) -> torch.Tensor:
+    """As Captioner.pixels, where the model itself lies in another process."""
+    return image_processor(images=picture, return_tensors="pt")["pixel_values"][0]
+
+
 class UnusableCaptioner(Exception):
     """The folder holds no captioner; the message says why."""
 
 
-def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int) -> Captioner:
-    """Load a BLIP captioning model folder (safetensors only); raises UnusableCaptioner."""
-    from transformers import BertTokenizerFast, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
+def load_image_processor(model_dir: Path):
+    """What makes a captioner's input of a picture, without the captioner; raises UnusableCaptioner."""
+    from transformers import BlipImageProcessorPil
 
     try:
+        return BlipImageProcessorPil.from_pretrained(model_dir, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnusableCaptioner(f"no image processor of a BLIP captioning model: {error}") from error
+
+
+def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int) -> Captioner:
+    """Load a BLIP captioning model folder (safetensors only); raises UnusableCaptioner."""
+    from transformers import BertTokenizerFast, BlipForConditionalGeneration, BlipProcessor
+
+    image_processor = load_image_processor(model_dir)
+    try:
         processor = BlipProcessor(
-            BlipImageProcessorPil.from_pretrained(model_dir, local_files_only=True),
-            BertTokenizerFast.from_pretrained(model_dir, local_files_only=True))
+            image_processor, BertTokenizerFast.from_pretrained(model_dir, local_files_only=True))
         model = BlipForConditionalGeneration.from_pretrained(
             model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Image files in, upright RGB pictures of bounded size out; Pillow's decoders are the only code that reads a file.
+"""Images in, upright RGB pictures of bounded size out; Pillow's decoders are the only code that reads one.
 
 A meme may come from an attacker: only the formats below are opened (Pillow's EPS reader would start Ghostscript), a
 path that is no regular file is refused before it is read, and pixels are counted before they are decoded.
@@ -9,7 +9,9 @@ import os
 import stat
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -42,13 +44,25 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
-def decode_image(path: str, max_pixels: int = 120_000_000) -> Image.Image:
+def open_regular_file(path: str) -> BinaryIO:
+    """The file at a local path; raises OSError or ValueError, and UnreadableImage for a pipe, a device or a folder."""
+    # O_NONBLOCK: opening a named pipe must not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableImage("not_a_file")
+    return os.fdopen(descriptor, "rb")
+
+
+def decode_image(
+    path: str, max_pixels: int = 120_000_000, open_file: Callable[[str], BinaryIO] = open_regular_file
+) -> Image.Image:
     """The first frame at `path`, upright, RGB on white, its longer side at most MAX_SIDE pixels.
 
-    Raises UnreadableImage with a reason: empty_path, missing, not_a_file, no_permission, unreadable, not_an_image,
-    too_many_pixels.
+    `open_file` says how the file is got at, if it does not lie on a local disk. Raises UnreadableImage with a reason:
+    empty_path, missing, not_a_file, no_permission, unreadable, not_an_image, too_many_pixels.
     """
-    with _open_regular_file(path) as file, _open_picture(file) as picture:
+    with _opened(path, open_file) as file, _open_picture(file) as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise UnreadableImage("too_many_pixels")
@@ -59,22 +73,17 @@ def decode_image(path: str, max_pixels: int = 120_000_000) -> Image.Image:
             raise UnreadableImage("not_an_image") from error
 
 
-def _open_regular_file(path: str):
+def _opened(path: str, open_file: Callable[[str], BinaryIO]) -> BinaryIO:
     if not path.strip():
         raise UnreadableImage("empty_path")
     try:
-        # O_NONBLOCK: opening a named pipe must not wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_file(path)
     except (FileNotFoundError, NotADirectoryError):
         raise UnreadableImage("missing") from None
     except PermissionError:
         raise UnreadableImage("no_permission") from None
-    except (OSError, ValueError):  # too long a name, a NUL byte, a loop of links
+    except (OSError, ValueError):  # too long a name, a NUL byte, a loop of links, a server that fails
         raise UnreadableImage("unreadable") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableImage("not_a_file")
-    return os.fdopen(descriptor, "rb")
 
 
 def _open_picture(file) -> Image.Image:

@@ -1,0 +1,177 @@
+"""Score memes by the million with Ray Data: predict.py's own steps and numbers, on one machine or a cluster.
+
+Reads   INPUT: a folder, a glob, a text file of paths, or Parquet with a column of paths or of bytes, on a disk or at a
+        URL (s3://, gs://, http://, ...); LLM_DIR: a guard model folder; CAPTION_MODEL_DIR: a BLIP folder.
+Writes  OUTPUT: a folder or URL of Parquet files, a row a picture: path, probability, label, probability_text,
+        probability_image_text, caption, text, error, milliseconds; OUTPUT.checkpoint: which paths are in them.
+
+    INPUT=memes OUTPUT=predictions LLM_DIR=llm-gptq CAPTION_MODEL_DIR=captioner python docker/predict_with_ray.py
+
+`path` is the key. Run again, after a crash or with more pictures, only what is not in OUTPUT is scored; files that a
+crash left half written are removed first. A picture that cannot be read is a row with its error and
+FALLBACK_PROBABILITY. A worker that dies is replaced, and its rows are scored by another. Without RAY_ADDRESS a Ray of
+its own is started on this machine and ended again; Ray's usage statistics are off.
+"""
+
+import math
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+from pydantic import DirectoryPath, Field, field_validator
+from pydantic_settings import BaseSettings
+
+from predict import go_offline
+from scoring_prompt import UnusableModel, read_scoring
+from script_settings import ENVIRONMENT, read_settings
+
+# Ray Data's own steps (listing, sifting out what is done, cutting blocks, writing) need a little of a CPU; counted as
+# CPUs beside the readers', they cannot wait for one that a reader keeps.
+ENGINE_CPUS = 3
+LITTLE_CPU = {"num_cpus": 0.1}
+
+
+class Settings(BaseSettings):
+    model_config = ENVIRONMENT
+
+    input: str = Field(description="folder, glob, text file of paths, or Parquet file or folder; a path or a URL")
+    output: str = Field(description="folder or URL that gets the Parquet files; beside it OUTPUT.checkpoint")
+    llm_dir: DirectoryPath = Field(description="guard model folder with scoring.json, at the same path on every node")
+    caption_model_dir: DirectoryPath = Field(description="BLIP captioning model folder, at the same path on every node")
+    path_column: str | None = Field(
+        None, description="Parquet's column of paths; when unset `path`, or the only column of text")
+    bytes_column: str | None = Field(
+        None, description="Parquet's column of pictures' bytes; when unset the only binary column, if any")
+    ray_address: str | None = Field(None, description="address of a Ray cluster, or auto; when unset a local one")
+    workers: int = Field(1, ge=1, le=10_000, description="processes that caption and score; each holds both models")
+    num_gpus: float | None = Field(
+        None, ge=0, le=16, description="GPUs of each worker, such as 0.5; when unset 1 where there is a GPU, else 0")
+    ocr_workers: int = Field(
+        0, ge=0, le=100_000, description="processes that decode and read text, a CPU each; 0 is one for each CPU")
+    batch_size: int = Field(
+        32, ge=1, le=1024, description="pictures read, captioned and handed on together; also what a dead worker loses")
+    tokens_a_row: int = Field(
+        2048, ge=64, le=131_072, description="tokens scored in one packed row: a batch's texts are cut into such rows")
+    rows_a_file: int = Field(
+        1000, ge=1, le=1_000_000, description="rows of a Parquet file; a crash loses what is in no file yet")
+    dtype: str = Field(
+        "auto", pattern="^(auto|float32|bfloat16|float16)$",
+        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit on a GPU, on a CPU see precision.py")
+    gptq_backend: str = Field(
+        "auto", pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
+        description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "
+        "exllama_v2, marlin and machete need nvcc")
+    threshold: float | None = Field(None, ge=0, le=1, description="label 1 from here on; scoring.json's when unset")
+    fallback_probability: float = Field(0.5, ge=0, le=1, description="of a picture that cannot be scored")
+    tessdata_prefix: Path | None = Field(
+        None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)")
+    max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")
+    max_text_tokens: int = Field(256, ge=8, le=8192, description="text beyond so many tokens a view is cut off")
+    max_caption_tokens: int = Field(20, ge=1, le=100, description="longest caption, tokens")
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _is_a_share_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("is neither a fraction of one GPU nor a whole number of them")
+        return value
+
+
+def main() -> int:
+    settings = read_settings(Settings, __doc__)
+    go_offline()
+    try:
+        read_scoring(settings.llm_dir)
+    except UnusableModel as unusable:
+        print(f"predict_with_ray.py: LLM_DIR={settings.llm_dir}: {unusable}", file=sys.stderr)
+        return 2
+    from picture_source import UnusableInput, open_source
+    from storage import UnusableUrl, locate
+
+    try:
+        source = open_source(settings.input, settings.path_column, settings.bytes_column)
+        filesystem, folder = locate(settings.output.rstrip("/"))
+    except UnusableInput as unusable:
+        print(f"predict_with_ray.py: INPUT={settings.input}: {unusable}", file=sys.stderr)
+        return 2
+    except (UnusableUrl, OSError) as unusable:
+        print(f"predict_with_ray.py: OUTPUT={settings.output}: {unusable}", file=sys.stderr)
+        return 2
+    return run(settings, source, filesystem, folder)
+
+
+def run(settings: Settings, source, filesystem, folder: str) -> int:
+    """Score all rows of `source` that are not in `folder` yet; returns the exit status."""
+    import ray
+
+    started = time.monotonic()
+    connect(settings)
+    try:
+        scored(settings, source, filesystem, folder).write_parquet(
+            folder, filesystem=filesystem, min_rows_per_file=settings.rows_a_file, ray_remote_args=LITTLE_CPU)
+    finally:
+        ray.shutdown()
+    summary(filesystem, folder, time.monotonic() - started)
+    return 0
+
+
+def connect(settings: Settings) -> None:
+    """Join the cluster, or start one on this machine; Ray guards it by a token of its own."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_DATA_NON_TTY_PROGRESS_LOG_INTERVAL", "60")  # seconds between its progress reports
+    os.environ.pop("RAY_ADDRESS", None)  # Ray would read it, too, and has its own idea of an empty one
+    import ray
+
+    if settings.ray_address:
+        ray.init(settings.ray_address, log_to_driver=False)
+        return
+    ray.init("local", num_cpus=(settings.ocr_workers or len(os.sched_getaffinity(0))) + ENGINE_CPUS,
+             include_dashboard=False, log_to_driver=False)
+
+
+def scored(settings: Settings, source, filesystem, folder: str):
+    """The Ray data set of PREDICTIONS: read --> (sift out what is done) --> PictureReader --> MemeScorer."""
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data.checkpoint import CheckpointConfig
+
+    from ray_stages import MemeScorer, PictureReader
+
+    resources = ray.cluster_resources()
+    num_gpus = settings.num_gpus if settings.num_gpus is not None else float(resources.get("GPU", 0) > 0)
+    readers = settings.ocr_workers or max(1, math.floor(resources.get("CPU", 0)) - ENGINE_CPUS)
+    shared = SimpleNamespace(**{
+        **settings.model_dump(), "num_gpus": num_gpus, "folder": os.getcwd(),
+        "llm_dir": settings.llm_dir.resolve(), "caption_model_dir": settings.caption_model_dir.resolve()})
+    DataContext.get_current().checkpoint_config = CheckpointConfig(
+        "path", f"{folder}.checkpoint", override_filesystem=filesystem, delete_checkpoint_on_success=False)
+    rows = ray.data.read_datasource(source, override_num_blocks=len(source.parts), **LITTLE_CPU)
+    return rows.repartition(target_num_rows_per_block=settings.batch_size).map_batches(
+        PictureReader, fn_constructor_args=(shared,), batch_size=settings.batch_size, num_cpus=1,
+        compute=ActorPoolStrategy(
+            min_size=1, max_size=readers, initial_size=readers, max_tasks_in_flight_per_actor=2),
+    ).map_batches(
+        MemeScorer, fn_constructor_args=(shared,), batch_size=settings.batch_size, num_cpus=0, num_gpus=num_gpus,
+        compute=ActorPoolStrategy(
+            size=settings.workers, max_tasks_in_flight_per_actor=2, max_concurrent_calls_per_actor=2))
+
+
+def summary(filesystem, folder: str, seconds: float) -> None:
+    """Rows and errors of all that lies in OUTPUT, on stderr."""
+    import pyarrow.dataset
+
+    errors: Counter[str] = Counter()
+    rows = 0
+    for batch in pyarrow.dataset.dataset(folder, filesystem=filesystem).to_batches(columns=["error"]):
+        rows += len(batch)
+        errors.update(batch["error"].drop_null().to_pylist())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in errors.most_common())
+    print(f"predict_with_ray.py: {rows:,} rows in {folder}, {errors.total():,} failed"
+          f"{f' ({reasons})' if reasons else ''}; {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

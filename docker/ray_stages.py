@@ -1,0 +1,119 @@
+"""The two stages of predict_with_ray.py, each a class whose objects live in worker processes.
+
+    PictureReader (a CPU each): decode, the captioner's input, the text --> MemeScorer (a share of a GPU each): the rest
+
+Between them travels what the captioner takes (1.7 MB at 384 pixels a side), never a whole picture. Both are the steps
+of predict.py, and whatever a picture does to one of them ends as an error in its row.
+"""
+
+import io
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+
+from captions import load_captioner, load_image_processor, model_pixels
+from gptq_kernel import compile_nothing
+from image_decoding import decode_image
+from meme_pipeline import Meme, Stopwatch, caption_batch, prepare, score_batch
+from ocr import MemeReader, meme_text
+from predict import go_offline, keep_freed_memory
+from scoring_prompt import view_suffixes
+from scoring_session import evidence, quiet_libraries
+from storage import URL, open_remote_file
+
+STAGES = ("decode", "pixels", "ocr", "caption", "score")
+PREDICTIONS = pa.schema([
+    ("path", pa.string()), ("probability", pa.float64()), ("label", pa.int8()), ("probability_text", pa.float64()),
+    ("probability_image_text", pa.float64()), ("caption", pa.string()), ("text", pa.string()), ("error", pa.string()),
+    ("milliseconds", pa.struct([(stage, pa.float64()) for stage in STAGES])),
+])
+
+
+class PictureReader:
+    """Decodes pictures and reads their text; `settings` are those of predict_with_ray.py, paths absolute."""
+
+    def __init__(self, settings: SimpleNamespace):
+        go_offline()
+        quiet_libraries()
+        self.folder = settings.folder
+        self.max_pixels = settings.max_megapixels * 1_000_000
+        self.reader = MemeReader(settings.tessdata_prefix)
+        self.image_processor = load_image_processor(settings.caption_model_dir)
+        size = self.image_processor.size
+        self.nothing = np.zeros((3, size["height"], size["width"]), dtype=np.float32)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Columns path, content in; path, pixels, seen (whether `pixels` is a picture), text, error, <stage>_ms out."""
+        memes = [self._read(*row) for row in zip(batch["path"], batch["content"], strict=True)]
+        found = [meme.picture.result() for meme in memes]
+        return {
+            "path": batch["path"],
+            "pixels": np.stack([self.nothing if pixels is None else pixels.numpy() for pixels in found]),
+            "seen": np.array([pixels is not None for pixels in found]),
+            "text": np.array([meme_text(meme.reading.result()) for meme in memes], dtype=object),
+            "error": np.array([meme.error or "" for meme in memes], dtype=object),
+            **{f"{stage}_ms": np.array([meme.milliseconds.get(stage, np.nan) for meme in memes])
+               for stage in STAGES[:3]},
+        }
+
+    def _read(self, path: str, content: bytes | None) -> Meme:
+        meme = Meme(path)
+        prepare(meme, decode=partial(self._decode, content=content), pixels_ready=lambda: True,
+                pixels=partial(model_pixels, self.image_processor), read=self.reader.read)
+        return meme
+
+    def _decode(self, path: str, content: bytes | None):
+        if content is not None:
+            return decode_image(path, self.max_pixels, lambda _: io.BytesIO(content))
+        if URL.match(path):
+            return decode_image(path, self.max_pixels, open_remote_file)
+        # Ray's workers have working folders of their own; an empty path must stay one.
+        return decode_image(path and f"{self.folder}/{path}" if not path.startswith("/") else path, self.max_pixels)
+
+
+class MemeScorer:
+    """Captions and scores what PictureReader read; holds both models, on a GPU where Ray gave it a share of one."""
+
+    def __init__(self, settings: SimpleNamespace):
+        go_offline()
+        compile_nothing()
+        keep_freed_memory()
+        quiet_libraries()
+        from guard_scorer import load_scorer
+        from precision import pick_dtypes, speed_up_float32
+
+        device = "cuda:0" if settings.num_gpus else "cpu"
+        caption_dtype, llm_dtype = pick_dtypes(device, settings.dtype)
+        speed_up_float32(device, settings.dtype)
+        self.captioner = load_captioner(
+            settings.caption_model_dir, device, caption_dtype, settings.max_caption_tokens)
+        self.scorer = load_scorer(settings.llm_dir, device, llm_dtype, settings.tokens_a_row, settings.gptq_backend)
+        self.suffixes = partial(view_suffixes, self.scorer.prompt, max_tokens=settings.max_text_tokens)
+        self.fallback = settings.fallback_probability
+        asked = settings.threshold
+        self.threshold = self.scorer.prompt.threshold if asked is None else asked
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """What PictureReader gave in, PREDICTIONS out."""
+        memes = [_meme({name: column[row] for name, column in batch.items()}) for row in range(len(batch["path"]))]
+        with Stopwatch(shared := {}, "caption"):
+            caption_batch(memes, self.captioner.captions)
+        with Stopwatch(shared, "score"):
+            score_batch(memes, self.suffixes, self.scorer.probabilities, self.fallback)
+        for meme in memes:
+            meme.milliseconds.update({stage: round(took / len(memes), 1) for stage, took in shared.items()})
+        return pa.Table.from_pylist([evidence(meme, self.threshold) for meme in memes], schema=PREDICTIONS)
+
+
+def _meme(row: dict) -> Meme:
+    import torch
+
+    meme = Meme(row["path"], error=row["error"] or None, text=row["text"])
+    # Copied: what lies in Ray's object store may not be written to, and torch warns of that.
+    meme.picture.set_result(torch.tensor(row["pixels"]) if row["seen"] else None)
+    meme.reading.set_result([])
+    spent = {stage: float(row[f"{stage}_ms"]) for stage in STAGES[:3]}
+    meme.milliseconds = {stage: took for stage, took in spent.items() if not np.isnan(took)}
+    return meme

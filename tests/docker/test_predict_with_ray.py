@@ -1,0 +1,270 @@
+"""predict_with_ray.py on a local Ray: 300 pictures through a killed run, a resumed one and killed workers."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import bare_environment
+
+COLUMNS = ["path", "probability", "label", "probability_text", "probability_image_text", "caption", "text", "error",
+           "milliseconds"]
+MARK = "PREDICT_WITH_RAY_TEST"
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes that a run started with this mark, Ray's own and their workers among them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def stages(mark: str, stage: str) -> list[psutil.Process]:
+    return [process for process in marked(mark) if f"MapBatches({stage})" in " ".join(process.cmdline())]
+
+
+def wait_for(what, seconds: float = 60):
+    """What `what()` gives as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def mark():
+    """In the environment of every run of this file; whatever has it is ended with the file's last test."""
+    mark = uuid.uuid4().hex
+    yield mark
+    for process in marked(mark):
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def start(repo, models, mark):
+    """Start predict_with_ray.py; one reader, one scorer, small batches."""
+
+    def start_run(folder: Path, **settings) -> subprocess.Popen:
+        small = {"OCR_WORKERS": "1", "BATCH_SIZE": "6", "ROWS_A_FILE": "20", "MAX_MEGAPIXELS": "1"}
+        with open(folder / "log", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, str(repo / "docker/predict_with_ray.py")], stdout=log, stderr=log,
+                env=bare_environment({**models, **small, MARK: mark, **settings}))
+
+    return start_run
+
+
+@pytest.fixture(scope="module")
+def run_to_end(start):
+    def run(folder: Path, **settings) -> str:
+        """Its log; fails where it does."""
+        process = start(folder, **settings)
+        try:
+            assert process.wait(150) == 0, (folder / "log").read_text()[-4000:]
+        finally:
+            process.kill()
+        return (folder / "log").read_text()
+
+    return run
+
+
+def rows_of(output: Path) -> list[dict]:
+    return [row for file in sorted(output.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def committed(folder: Path) -> list[Path]:
+    return [path for path in (folder / "output.checkpoint").glob("*.parquet") if ".pending." not in path.name]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, draw_meme) -> tuple[list[str], dict[str, str]]:
+    """(300 paths, {bad one: its error}): 30 with words, 255 small ones without, 15 that cannot be read."""
+    folder = tmp_path_factory.mktemp("pictures")
+    words = ["KOPI TIME", "HELLO", "NO RICE", "BYE BYE", "LATE", "APA INI"]
+    for number in range(285):
+        text, size = (words[number % 6], (180, 80)) if number < 30 else ("", (48, 32))
+        draw_meme(text, size, (number * 37 % 256, number * 91 % 256, number * 53 % 256)).save(folder / f"{number}.png")
+    (folder / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (folder / "folder.png").mkdir()
+    draw_meme("", (1100, 1000)).convert("1").save(folder / "large.png")
+    errors = {"corrupt.png": "not_an_image", "folder.png": "not_a_file", "large.png": "too_many_pixels",
+              **{f"missing{number}.png": "missing" for number in range(12)}}
+    paths = [str(folder / name) for name in [*(f"{number}.png" for number in range(285)), *errors]]
+    random.Random(3).shuffle(paths)
+    return paths, {str(folder / name): error for name, error in errors.items()}
+
+
+@pytest.fixture(scope="module")
+def killed_and_resumed(start, run_script, models, mark, pictures, tmp_path_factory):
+    """The folder of a run killed after its first files and of its resumption, in which both workers were killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    listed = folder / "list.txt"
+    listed.write_text("\n".join([*pictures[0], pictures[0][0], "", pictures[0][1]]))
+    with_words = [path for path in pictures[0] if Path(path).stem.isdigit() and int(Path(path).stem) < 30]
+    exact = run_script("docker/predict.py", {**models, "DETAILS_PATH": folder / "exact.jsonl"},
+                       stdin="\n".join(with_words[:12] + pictures[0][:60]).encode())
+    assert exact.returncode == 0, exact.stderr.decode()
+    settings = {"INPUT": listed, "OUTPUT": folder / "output"}
+
+    process = start(folder, **settings)
+    wait_for(lambda: len(committed(folder)) >= 3 or process.poll() is not None)
+    process.kill()
+    process.wait()
+    found = {"alive": len(marked(mark)), "left": wait_for(lambda: not marked(mark), 30)}
+    done = [path for file in committed(folder) for path in pq.read_table(file)["path"].to_pylist()]
+    found["before"] = {file: (folder / "output" / f"{file.stem}-0.parquet").read_bytes() for file in committed(folder)}
+    for path in done:  # scored again, these would be missing
+        if Path(path).is_file():
+            Path(path).unlink()
+    # What a crash in the middle of a write leaves: a file without an end, and the word that it was begun.
+    (folder / "output" / "begun_000000-0.parquet").write_bytes(next(iter(found["before"].values()))[:500])
+    (folder / "output.checkpoint" / "begun_000000.pending.parquet").write_bytes(b"PAR1 half")
+
+    process = start(folder, **settings)
+    wait_for(lambda: len(committed(folder)) > len(found["before"]) or process.poll() is not None)
+    victims = [*stages(mark, "PictureReader"), *stages(mark, "MemeScorer")]
+    found["at_the_kill"] = len(rows_of(folder / "output"))
+    for victim in victims:
+        os.kill(victim.pid, signal.SIGKILL)
+    found["status"] = process.wait(120)
+    process.kill()
+    return found | {"folder": folder, "done": done, "victims": len(victims), "log": (folder / "log").read_text()}
+
+
+def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed_and_resumed, pictures):
+    assert killed_and_resumed["status"] == 0, killed_and_resumed["log"][-4000:]
+    rows = rows_of(killed_and_resumed["folder"] / "output")
+    paths, errors = pictures
+    assert len(rows) == 300 and sorted(row["path"] for row in rows) == sorted(paths)
+    assert {row["path"]: row["error"] for row in rows if row["error"]} == errors
+    for row in rows:
+        assert list(row) == COLUMNS
+        if row["error"]:
+            assert (row["probability"], row["label"], row["caption"], row["text"]) == (0.5, 1, None, "")
+        else:
+            views = [row[name] for name in ("probability_text", "probability_image_text") if row[name] is not None]
+            assert row["probability"] == pytest.approx(sum(views) / len(views)) and row["caption"] is not None
+            assert row["label"] == int(round(row["probability"], 4) >= 0.5)
+            assert min(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr", "caption", "score")) >= 0
+    assert "300 rows" in killed_and_resumed["log"] and "15 failed (12 missing" in killed_and_resumed["log"]
+
+
+def test_a_killed_run_leaves_no_process_and_is_resumed_where_it_stopped(killed_and_resumed):
+    assert killed_and_resumed["alive"] > 0 and killed_and_resumed["left"]
+    assert 40 <= len(killed_and_resumed["done"]) < 300
+    output = killed_and_resumed["folder"] / "output"
+    for file, content in killed_and_resumed["before"].items():
+        assert (output / f"{file.stem}-0.parquet").read_bytes() == content
+    assert not list(output.glob("begun*")) and not list((output.parent / "output.checkpoint").glob("*.pending.*"))
+
+
+def test_killed_workers_are_replaced_in_the_middle(killed_and_resumed):
+    assert killed_and_resumed["victims"] >= 2
+    assert len(killed_and_resumed["done"]) < killed_and_resumed["at_the_kill"] < 280
+
+
+def test_the_numbers_are_those_of_predict(killed_and_resumed):
+    rows = {row["path"]: row for row in rows_of(killed_and_resumed["folder"] / "output")}
+    exact = [json.loads(line) for line in (killed_and_resumed["folder"] / "exact.jsonl").read_text().splitlines()]
+    assert len({round(proof["probability"], 3) for proof in exact}) > 10 and any(proof["text"] for proof in exact)
+    for proof in exact:
+        row = rows[proof["path"]]
+        for name in ("probability", "probability_text", "probability_image_text"):
+            assert row[name] == pytest.approx(proof[name], abs=1e-4)
+        assert all(row[name] == proof[name] for name in ("label", "caption", "text", "error"))
+
+
+@pytest.fixture
+def cluster(mark, monkeypatch):
+    """Settings that find a Ray which was started beforehand, as a cluster of one machine."""
+    import ray
+
+    for name, value in {MARK: mark, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+        yield {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
+        assert ray.cluster_resources()["CPU"] == 4  # a run ends itself, not the cluster
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture
+def served(memes_dir):
+    """Address of an HTTP server over the eight memes."""
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(memes_dir))
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_cluster_scores_a_table_of_bytes_and_addresses(run_to_end, cluster, served, memes_dir, tmp_path):
+    """As `datasets` keeps pictures; where a row has no bytes its path is fetched. INPUT and OUTPUT are URLs."""
+    rows = [{"path": f"bytes{number}", "image": {"bytes": (memes_dir / f"{number}.png").read_bytes()}}
+            for number in range(4)]
+    rows += [{"path": f"{served}/{number}.png"} for number in range(4)]
+    rows += [{"path": "broken", "image": {"bytes": b"no picture"}}, {"path": f"{served}/none.png"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "memes.parquet", row_group_size=3)
+    log = run_to_end(
+        tmp_path, INPUT=f"file://{tmp_path}/memes.parquet", OUTPUT=f"local://{tmp_path}/output/", **cluster)
+    found = {row["path"]: row for row in rows_of(tmp_path / "output")}
+    assert found.keys() == {row["path"] for row in rows} and "10 rows" in log
+    assert (found["broken"]["error"], found[f"{served}/none.png"]["error"]) == ("not_an_image", "missing")
+    for number in range(4):
+        by_bytes, by_address = found[f"bytes{number}"], found[f"{served}/{number}.png"]
+        assert by_bytes["error"] is None
+        assert by_bytes["probability"] == pytest.approx(by_address["probability"], abs=1e-6)
+        assert all(by_bytes[name] == by_address[name] for name in ("caption", "text", "error"))
+
+
+@pytest.mark.parametrize(("settings", "named"), [
+    ({"INPUT": "/none"}, b"INPUT=/none: no pictures"),
+    ({"OUTPUT": "nowhere://x"}, b"OUTPUT=nowhere://x: Protocol not known"),
+    ({"NUM_GPUS": "1.5"}, b"NUM_GPUS=1.5: is neither a fraction"),
+    ({"INPUT": "memes.parquet", "PATH_COLUMN": "url"}, b"has no column url (PATH_COLUMN): it has image"),
+    ({"LLM_DIR": "."}, b"attach_policy.py"),
+])
+def test_what_cannot_be_used_is_named_before_ray_starts(run_script, models, tmp_path, settings, named):
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "memes.parquet")
+    defaults = {**models, "INPUT": "memes.parquet", "OUTPUT": "output"}
+    done = run_script("docker/predict_with_ray.py", defaults | settings, cwd=tmp_path, timeout=30)
+    assert done.returncode == 2 and named in done.stderr and b"Traceback" not in done.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_example_cluster_is_one_by_rays_own_schema(repo):
+    import jsonschema
+    import ray
+    import yaml
+
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text())
+    cluster = yaml.safe_load((repo / "docker/ray-cluster.yaml").read_text())
+    jsonschema.validate(cluster, schema)
+    pinned = (repo / "requirements-scale.txt").read_text().split("ray[data]==")[1].split()[0]
+    assert f"ray[default]=={pinned}" in " ".join(cluster["setup_commands"])
