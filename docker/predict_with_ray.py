@@ -106,12 +106,17 @@ def main() -> int:
 def run(settings: Settings, source, filesystem, folder: str) -> int:
     """Score all rows of `source` that are not in `folder` yet; returns the exit status."""
     import ray
+    from ray.exceptions import RayError
 
     started = time.monotonic()
     connect(settings)
     try:
         scored(settings, source, filesystem, folder).write_parquet(
             folder, filesystem=filesystem, min_rows_per_file=settings.rows_a_file, ray_remote_args=LITTLE_CPU)
+    except RayError as error:  # its last line is what was raised in the worker
+        print(f"predict_with_ray.py: stopped by {str(error).strip().splitlines()[-1]}\nWhat is in OUTPUT stays; run it "
+              "again for the rest.", file=sys.stderr, flush=True)
+        return 1
     finally:
         ray.shutdown()
     summary(filesystem, folder, time.monotonic() - started)
@@ -138,7 +143,7 @@ def scored(settings: Settings, source, filesystem, folder: str):
     from ray.data import ActorPoolStrategy, DataContext
     from ray.data.checkpoint import CheckpointConfig
 
-    from ray_stages import MemeScorer, PictureReader
+    from ray_stages import BATCHES_IN_FLIGHT, MemeScorer, PictureReader
 
     resources = ray.cluster_resources()
     num_gpus = settings.num_gpus if settings.num_gpus is not None else float(resources.get("GPU", 0) > 0)
@@ -152,11 +157,11 @@ def scored(settings: Settings, source, filesystem, folder: str):
     return rows.repartition(target_num_rows_per_block=settings.batch_size).map_batches(
         PictureReader, fn_constructor_args=(shared,), batch_size=settings.batch_size, num_cpus=1,
         compute=ActorPoolStrategy(
-            min_size=1, max_size=readers, initial_size=readers, max_tasks_in_flight_per_actor=2),
+            min_size=1, max_size=readers, initial_size=readers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT),
     ).map_batches(
         MemeScorer, fn_constructor_args=(shared,), batch_size=settings.batch_size, num_cpus=0, num_gpus=num_gpus,
         compute=ActorPoolStrategy(
-            size=settings.workers, max_tasks_in_flight_per_actor=2, max_concurrent_calls_per_actor=2))
+            size=settings.workers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT, max_concurrent_calls_per_actor=2))
 
 
 def summary(filesystem, folder: str, seconds: float) -> None:

@@ -3,15 +3,19 @@
     PictureReader (a CPU each): decode, the captioner's input, the text --> MemeScorer (a share of a GPU each): the rest
 
 Between them travels what the captioner takes (1.7 MB at 384 pixels a side), never a whole picture. Both are the steps
-of predict.py, and whatever a picture does to one of them ends as an error in its row.
+of predict.py, and whatever a picture does to one of them ends as an error in its row. Even if it kills its reader: Ray
+starts another, which has a process apart read each picture of the batches that may have done it.
 """
 
 import io
+import os
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import ray
+from ray.exceptions import RayActorError
 
 from captions import load_captioner, load_image_processor, model_pixels
 from gptq_kernel import compile_nothing
@@ -23,6 +27,8 @@ from scoring_prompt import view_suffixes
 from scoring_session import evidence, quiet_libraries
 from storage import URL, open_remote_file
 
+# Batches that Ray hands a reader ahead: any of them may be what killed the one before it.
+BATCHES_IN_FLIGHT = 2
 STAGES = ("decode", "pixels", "ocr", "caption", "score")
 PREDICTIONS = pa.schema([
     ("path", pa.string()), ("probability", pa.float64()), ("label", pa.int8()), ("probability_text", pa.float64()),
@@ -37,40 +43,58 @@ class PictureReader:
     def __init__(self, settings: SimpleNamespace):
         go_offline()
         quiet_libraries()
-        self.folder = settings.folder
-        self.max_pixels = settings.max_megapixels * 1_000_000
+        self.settings = settings
         self.reader = MemeReader(settings.tessdata_prefix)
         self.image_processor = load_image_processor(settings.caption_model_dir)
         size = self.image_processor.size
         self.nothing = np.zeros((3, size["height"], size["width"]), dtype=np.float32)
+        self.apart = None
+        context = ray.get_runtime_context()
+        self.suspects = BATCHES_IN_FLIGHT if context.get_actor_id() and context.was_current_actor_reconstructed else 0
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Columns path, content in; path, pixels, seen (whether `pixels` is a picture), text, error, <stage>_ms out."""
-        memes = [self._read(*row) for row in zip(batch["path"], batch["content"], strict=True)]
-        found = [meme.picture.result() for meme in memes]
+        read = self._read_apart if self.suspects else self.read
+        rows = [read(*row) for row in zip(batch["path"], batch["content"], strict=True)]
+        self.suspects = max(0, self.suspects - 1)
+        self.apart = self.apart if self.suspects else None  # without a handle to it, Ray ends it
         return {
             "path": batch["path"],
-            "pixels": np.stack([self.nothing if pixels is None else pixels.numpy() for pixels in found]),
-            "seen": np.array([pixels is not None for pixels in found]),
-            "text": np.array([meme_text(meme.reading.result()) for meme in memes], dtype=object),
-            "error": np.array([meme.error or "" for meme in memes], dtype=object),
-            **{f"{stage}_ms": np.array([meme.milliseconds.get(stage, np.nan) for meme in memes])
+            "pixels": np.stack([self.nothing if row["pixels"] is None else row["pixels"] for row in rows]),
+            "seen": np.array([row["pixels"] is not None for row in rows]),
+            **{name: np.array([row[name] for row in rows], dtype=object) for name in ("text", "error")},
+            **{f"{stage}_ms": np.array([row["milliseconds"].get(stage, np.nan) for row in rows])
                for stage in STAGES[:3]},
         }
 
-    def _read(self, path: str, content: bytes | None) -> Meme:
+    def read(self, path: str, content: bytes | None) -> dict:
+        """pixels (float32 [3, height, width], or None), text, error (empty for none), milliseconds of one picture."""
         meme = Meme(path)
         prepare(meme, decode=partial(self._decode, content=content), pixels_ready=lambda: True,
                 pixels=partial(model_pixels, self.image_processor), read=self.reader.read)
-        return meme
+        pixels = meme.picture.result()
+        return {"pixels": None if pixels is None else pixels.numpy(), "text": meme_text(meme.reading.result()),
+                "error": meme.error or "", "milliseconds": meme.milliseconds}
+
+    def _read_apart(self, path: str, content: bytes | None) -> dict:
+        self.apart = self.apart or ReaderApart.remote(self.settings)
+        try:
+            return ray.get(self.apart.read.remote(path, content))
+        except RayActorError:
+            return {"pixels": None, "text": "", "error": "reader_died", "milliseconds": {}}
 
     def _decode(self, path: str, content: bytes | None):
+        max_pixels = self.settings.max_megapixels * 1_000_000
         if content is not None:
-            return decode_image(path, self.max_pixels, lambda _: io.BytesIO(content))
+            return decode_image(path, max_pixels, lambda _: io.BytesIO(content))
         if URL.match(path):
-            return decode_image(path, self.max_pixels, open_remote_file)
-        # Ray's workers have working folders of their own; an empty path must stay one.
-        return decode_image(path and f"{self.folder}/{path}" if not path.startswith("/") else path, self.max_pixels)
+            return decode_image(path, max_pixels, open_remote_file)
+        # A worker's own folder is not the user's; an empty path must stay one.
+        return decode_image(path and os.path.join(self.settings.folder, path), max_pixels)
+
+
+# In the place of the reader that waits for it, hence no CPU; one death may be an accident, so each picture has two.
+ReaderApart = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)(PictureReader)
 
 
 class MemeScorer:

@@ -22,6 +22,14 @@ from conftest import bare_environment
 COLUMNS = ["path", "probability", "label", "probability_text", "probability_image_text", "caption", "text", "error",
            "milliseconds"]
 MARK = "PREDICT_WITH_RAY_TEST"
+# Python imports this before anything else: whoever opens this one picture dies at once, as by a fault in a decoder.
+DEADLY = """
+import os, sys
+def die(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("deadly.png"):
+        os.kill(os.getpid(), 9)
+sys.addaudithook(die)
+"""
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -96,7 +104,7 @@ def committed(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, draw_meme) -> tuple[list[str], dict[str, str]]:
-    """(300 paths, {bad one: its error}): 30 with words, 255 small ones without, 15 that cannot be read."""
+    """(300 paths, {bad one: its error}): 30 with words, 255 small ones without, 15 bad ones, one of them deadly."""
     folder = tmp_path_factory.mktemp("pictures")
     words = ["KOPI TIME", "HELLO", "NO RICE", "BYE BYE", "LATE", "APA INI"]
     for number in range(285):
@@ -106,23 +114,26 @@ def pictures(tmp_path_factory, draw_meme) -> tuple[list[str], dict[str, str]]:
     (folder / "folder.png").mkdir()
     draw_meme("", (1100, 1000)).convert("1").save(folder / "large.png")
     errors = {"corrupt.png": "not_an_image", "folder.png": "not_a_file", "large.png": "too_many_pixels",
-              **{f"missing{number}.png": "missing" for number in range(12)}}
+              **{f"missing{number}.png": "missing" for number in range(11)}}
     paths = [str(folder / name) for name in [*(f"{number}.png" for number in range(285)), *errors]]
     random.Random(3).shuffle(paths)
-    return paths, {str(folder / name): error for name, error in errors.items()}
+    draw_meme("", (48, 32)).save(folder / "deadly.png")
+    paths.insert(200, str(folder / "deadly.png"))
+    return paths, {str(folder / name): error for name, error in {**errors, "deadly.png": "reader_died"}.items()}
 
 
 @pytest.fixture(scope="module")
 def killed_and_resumed(start, run_script, models, mark, pictures, tmp_path_factory):
-    """The folder of a run killed after its first files and of its resumption, in which both workers were killed."""
+    """What became of a run killed after its first files, and of its resumption, in which scorer and reader died."""
     folder = tmp_path_factory.mktemp("killed")
+    (folder / "sitecustomize.py").write_text(DEADLY)
     listed = folder / "list.txt"
     listed.write_text("\n".join([*pictures[0], pictures[0][0], "", pictures[0][1]]))
     with_words = [path for path in pictures[0] if Path(path).stem.isdigit() and int(Path(path).stem) < 30]
     exact = run_script("docker/predict.py", {**models, "DETAILS_PATH": folder / "exact.jsonl"},
                        stdin="\n".join(with_words[:12] + pictures[0][:60]).encode())
     assert exact.returncode == 0, exact.stderr.decode()
-    settings = {"INPUT": listed, "OUTPUT": folder / "output"}
+    settings = {"INPUT": listed, "OUTPUT": folder / "output", "PYTHONPATH": folder}
 
     process = start(folder, **settings)
     wait_for(lambda: len(committed(folder)) >= 3 or process.poll() is not None)
@@ -140,9 +151,8 @@ def killed_and_resumed(start, run_script, models, mark, pictures, tmp_path_facto
 
     process = start(folder, **settings)
     wait_for(lambda: len(committed(folder)) > len(found["before"]) or process.poll() is not None)
-    victims = [*stages(mark, "PictureReader"), *stages(mark, "MemeScorer")]
     found["at_the_kill"] = len(rows_of(folder / "output"))
-    for victim in victims:
+    for victim in (victims := stages(mark, "MemeScorer")):
         os.kill(victim.pid, signal.SIGKILL)
     found["status"] = process.wait(120)
     process.kill()
@@ -164,7 +174,7 @@ def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed_and
             assert row["probability"] == pytest.approx(sum(views) / len(views)) and row["caption"] is not None
             assert row["label"] == int(round(row["probability"], 4) >= 0.5)
             assert min(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr", "caption", "score")) >= 0
-    assert "300 rows" in killed_and_resumed["log"] and "15 failed (12 missing" in killed_and_resumed["log"]
+    assert "300 rows" in killed_and_resumed["log"] and "15 failed (11 missing" in killed_and_resumed["log"]
 
 
 def test_a_killed_run_leaves_no_process_and_is_resumed_where_it_stopped(killed_and_resumed):
@@ -176,8 +186,8 @@ def test_a_killed_run_leaves_no_process_and_is_resumed_where_it_stopped(killed_a
     assert not list(output.glob("begun*")) and not list((output.parent / "output.checkpoint").glob("*.pending.*"))
 
 
-def test_killed_workers_are_replaced_in_the_middle(killed_and_resumed):
-    assert killed_and_resumed["victims"] >= 2
+def test_a_killed_worker_is_replaced_in_the_middle(killed_and_resumed):
+    assert killed_and_resumed["victims"] == 1
     assert len(killed_and_resumed["done"]) < killed_and_resumed["at_the_kill"] < 280
 
 
