@@ -39,7 +39,7 @@ $(VENV)/.installed: requirements.txt
 	$(BIN)/pip install -q -r requirements.txt
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.installed-test: $(VENV)/.installed requirements-dev.txt requirements-scale.txt
 	$(BIN)/pip install -q -r requirements-dev.txt
 	@touch $@
 

@@ -81,6 +81,7 @@ class PictureReader:
         try:
             return ray.get(self.apart.read.remote(path, content))
         except RayActorError:
+            self.apart = None
             return {"pixels": None, "text": "", "error": "reader_died", "milliseconds": {}}
 
     def _decode(self, path: str, content: bytes | None):
@@ -93,8 +94,8 @@ class PictureReader:
         return decode_image(path and os.path.join(self.settings.folder, path), max_pixels)
 
 
-# In the place of the reader that waits for it, hence no CPU; one death may be an accident, so each picture has two.
-ReaderApart = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)(PictureReader)
+# In the place of the reader that waits for it, hence no CPU. A picture that it dies of had its second try here.
+ReaderApart = ray.remote(num_cpus=0)(PictureReader)
 
 
 class MemeScorer:

@@ -28,7 +28,8 @@ def test_pins_shared_by_two_requirements_files_are_alike(repo):
     everything = pins("requirements.txt")
     shared = pins("docker/requirements.txt")
     assert shared and all(everything[name] == version for name, version in shared.items())
-    unpinned = [line for name in ("requirements.txt", "docker/requirements.txt")
+    assert not everything.keys() & pins("requirements-scale.txt").keys()
+    unpinned = [line for name in ("requirements.txt", "docker/requirements.txt", "requirements-scale.txt")
                 for line in (repo / name).read_text().splitlines()
                 if line and not line.startswith("#") and "==" not in line.split("#")[0]]
     assert not unpinned

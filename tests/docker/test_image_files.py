@@ -39,6 +39,7 @@ def is_ignored(repo, path: str) -> bool:
 
 @pytest.mark.parametrize("path", [
     ".dockerignore", "gptq.dockerfile", "smoke_test.sh", "report/page.html", "evaluate_predictions.py",
+    "predict_with_ray.py", "ray_stages.py", "picture_source.py", "storage.py", "ray-cluster.yaml",
     "predictions.tsv", "stdin.csv", "memes2024.tar.gz", ".env",
     "__pycache__/predict.cpython-311.pyc", "models/openchat/.git/lfs/objects/ab/cd", "models/blip/pytorch_model.bin",
     "models/blip/tf_model.h5", "llm-gptq/.env.local", "lora/checkpoint-50/optimizer.pt",

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import contextmanager
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -80,18 +82,34 @@ def start(repo, models, mark):
     return start_run
 
 
-@pytest.fixture(scope="module")
-def run_to_end(start):
-    def run(folder: Path, **settings) -> str:
-        """Its log; fails where it does."""
-        process = start(folder, **settings)
-        try:
-            assert process.wait(150) == 0, (folder / "log").read_text()[-4000:]
-        finally:
-            process.kill()
-        return (folder / "log").read_text()
+@contextmanager
+def cluster(mark: str, pythonpath: Path):
+    """Settings that find a Ray which was started beforehand, as a cluster of one machine."""
+    import ray
 
-    return run
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {MARK: mark, "PYTHONPATH": str(pythonpath), "RAY_USAGE_STATS_ENABLED": "0",
+                            "RAY_AUTH_MODE": "disabled"}.items():
+            environment.setenv(name, value)
+        try:
+            ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+            yield {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
+            assert ray.cluster_resources()["CPU"] == 4  # a run ends itself, not the cluster
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def served(folder: Path):
+    """Address of an HTTP server over a folder."""
+    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def rows_of(output: Path) -> list[dict]:
@@ -123,47 +141,62 @@ def pictures(tmp_path_factory, draw_meme) -> tuple[list[str], dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def killed_and_resumed(start, run_script, models, mark, pictures, tmp_path_factory):
-    """What became of a run killed after its first files, and of its resumption, in which scorer and reader died."""
+def killed(start, mark, pictures, tmp_path_factory):
+    """A run over a list of paths, killed after its first files, and what it left."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "sitecustomize.py").write_text(DEADLY)
     listed = folder / "list.txt"
     listed.write_text("\n".join([*pictures[0], pictures[0][0], "", pictures[0][1]]))
-    with_words = [path for path in pictures[0] if Path(path).stem.isdigit() and int(Path(path).stem) < 30]
-    exact = run_script("docker/predict.py", {**models, "DETAILS_PATH": folder / "exact.jsonl"},
-                       stdin="\n".join(with_words[:12] + pictures[0][:60]).encode())
-    assert exact.returncode == 0, exact.stderr.decode()
-    settings = {"INPUT": listed, "OUTPUT": folder / "output", "PYTHONPATH": folder}
-
-    process = start(folder, **settings)
+    process = start(folder, INPUT=listed, OUTPUT=folder / "output", PYTHONPATH=folder)
     wait_for(lambda: len(committed(folder)) >= 3 or process.poll() is not None)
     process.kill()
     process.wait()
-    found = {"alive": len(marked(mark)), "left": wait_for(lambda: not marked(mark), 30)}
-    done = [path for file in committed(folder) for path in pq.read_table(file)["path"].to_pylist()]
-    found["before"] = {file: (folder / "output" / f"{file.stem}-0.parquet").read_bytes() for file in committed(folder)}
-    for path in done:  # scored again, these would be missing
-        if Path(path).is_file():
-            Path(path).unlink()
+    return {"folder": folder, "alive": len(marked(mark)), "left": wait_for(lambda: not marked(mark), 30),
+            "done": [path for file in committed(folder) for path in pq.read_table(file)["path"].to_pylist()],
+            "files": {file: (folder / "output" / f"{file.stem}-0.parquet").read_bytes() for file in committed(folder)}}
+
+
+def table_of(pictures: list[str], memes_dir: Path, address: str) -> list[dict]:
+    """Rows as `datasets` keeps pictures; where one has no bytes its path is opened."""
+    by_bytes = [{"path": f"bytes{number}", "image": {"bytes": (memes_dir / f"{number}.png").read_bytes()}}
+                for number in range(3)]
+    by_address = [{"path": f"{address}/{number}.png"} for number in range(3)]
+    broken = [{"path": "broken", "image": {"bytes": b"no picture"}}, {"path": f"{address}/none.png"}]
+    return [*({"path": path} for path in pictures), *by_bytes, *by_address, *broken]
+
+
+@pytest.fixture(scope="module")
+def resumed(start, mark, killed, pictures, memes_dir):
+    """The killed run's rest and eight pictures more, as a table and on a cluster; its scorer is killed, too."""
+    folder = killed["folder"]
+    for path in killed["done"]:  # scored again, these would be missing
+        Path(path).unlink(missing_ok=True)
     # What a crash in the middle of a write leaves: a file without an end, and the word that it was begun.
-    (folder / "output" / "begun_000000-0.parquet").write_bytes(next(iter(found["before"].values()))[:500])
+    (folder / "output" / "begun_000000-0.parquet").write_bytes(next(iter(killed["files"].values()))[:500])
     (folder / "output.checkpoint" / "begun_000000.pending.parquet").write_bytes(b"PAR1 half")
+    with served(memes_dir) as address, cluster(mark, folder) as settings:
+        rows = table_of(pictures[0], memes_dir, address)
+        pq.write_table(pa.Table.from_pylist(rows[-8:] + rows[:-8]), folder / "memes.parquet", row_group_size=70)
+        process = start(folder, INPUT=f"file://{folder}/memes.parquet", OUTPUT=f"local://{folder}/output/",
+                        **settings)
+        try:
+            wait_for(lambda: len(committed(folder)) > len(killed["files"]) or process.poll() is not None)
+            at_the_kill = len(rows_of(folder / "output"))
+            for victim in (victims := stages(mark, "MemeScorer")):
+                os.kill(victim.pid, signal.SIGKILL)
+            status = process.wait(120)
+        finally:
+            process.kill()
+    return {"status": status, "rows": {row["path"]: row for row in rows_of(folder / "output")}, "address": address,
+            "victims": len(victims), "at_the_kill": at_the_kill, "log": (folder / "log").read_text()}
 
-    process = start(folder, **settings)
-    wait_for(lambda: len(committed(folder)) > len(found["before"]) or process.poll() is not None)
-    found["at_the_kill"] = len(rows_of(folder / "output"))
-    for victim in (victims := stages(mark, "MemeScorer")):
-        os.kill(victim.pid, signal.SIGKILL)
-    found["status"] = process.wait(120)
-    process.kill()
-    return found | {"folder": folder, "done": done, "victims": len(victims), "log": (folder / "log").read_text()}
 
-
-def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed_and_resumed, pictures):
-    assert killed_and_resumed["status"] == 0, killed_and_resumed["log"][-4000:]
-    rows = rows_of(killed_and_resumed["folder"] / "output")
+def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed, resumed, pictures):
+    assert resumed["status"] == 0, resumed["log"][-4000:]
     paths, errors = pictures
-    assert len(rows) == 300 and sorted(row["path"] for row in rows) == sorted(paths)
+    assert len(rows_of(killed["folder"] / "output")) == 308 and resumed["rows"].keys() > set(paths)
+    assert "308 rows" in resumed["log"] and "17 failed (12 missing" in resumed["log"]
+    rows = [resumed["rows"][path] for path in paths]
     assert {row["path"]: row["error"] for row in rows if row["error"]} == errors
     for row in rows:
         assert list(row) == COLUMNS
@@ -174,83 +207,41 @@ def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed_and
             assert row["probability"] == pytest.approx(sum(views) / len(views)) and row["caption"] is not None
             assert row["label"] == int(round(row["probability"], 4) >= 0.5)
             assert min(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr", "caption", "score")) >= 0
-    assert "300 rows" in killed_and_resumed["log"] and "15 failed (11 missing" in killed_and_resumed["log"]
 
 
-def test_a_killed_run_leaves_no_process_and_is_resumed_where_it_stopped(killed_and_resumed):
-    assert killed_and_resumed["alive"] > 0 and killed_and_resumed["left"]
-    assert 40 <= len(killed_and_resumed["done"]) < 300
-    output = killed_and_resumed["folder"] / "output"
-    for file, content in killed_and_resumed["before"].items():
+def test_a_killed_run_leaves_no_process_and_is_resumed_where_it_stopped(killed, resumed):
+    assert killed["alive"] > 0 and killed["left"]
+    assert 40 <= len(killed["done"]) < 300
+    output = killed["folder"] / "output"
+    for file, content in killed["files"].items():
         assert (output / f"{file.stem}-0.parquet").read_bytes() == content
     assert not list(output.glob("begun*")) and not list((output.parent / "output.checkpoint").glob("*.pending.*"))
 
 
-def test_a_killed_worker_is_replaced_in_the_middle(killed_and_resumed):
-    assert killed_and_resumed["victims"] == 1
-    assert len(killed_and_resumed["done"]) < killed_and_resumed["at_the_kill"] < 280
+def test_a_killed_scorer_is_replaced_in_the_middle(killed, resumed):
+    assert resumed["victims"] == 1
+    assert len(killed["done"]) < resumed["at_the_kill"] < 300
 
 
-def test_the_numbers_are_those_of_predict(killed_and_resumed):
-    rows = {row["path"]: row for row in rows_of(killed_and_resumed["folder"] / "output")}
-    exact = [json.loads(line) for line in (killed_and_resumed["folder"] / "exact.jsonl").read_text().splitlines()]
-    assert len({round(proof["probability"], 3) for proof in exact}) > 10 and any(proof["text"] for proof in exact)
-    for proof in exact:
-        row = rows[proof["path"]]
-        for name in ("probability", "probability_text", "probability_image_text"):
-            assert row[name] == pytest.approx(proof[name], abs=1e-4)
-        assert all(row[name] == proof[name] for name in ("label", "caption", "text", "error"))
-
-
-@pytest.fixture
-def cluster(mark, monkeypatch):
-    """Settings that find a Ray which was started beforehand, as a cluster of one machine."""
-    import ray
-
-    for name, value in {MARK: mark, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}.items():
-        monkeypatch.setenv(name, value)
-    try:
-        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-        yield {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
-        assert ray.cluster_resources()["CPU"] == 4  # a run ends itself, not the cluster
-    finally:
-        ray.shutdown()
-
-
-@pytest.fixture
-def served(memes_dir):
-    """Address of an HTTP server over the eight memes."""
-    class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(memes_dir))
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_cluster_scores_a_table_of_bytes_and_addresses(run_to_end, cluster, served, memes_dir, tmp_path):
-    """As `datasets` keeps pictures; where a row has no bytes its path is fetched. INPUT and OUTPUT are URLs."""
-    rows = [{"path": f"bytes{number}", "image": {"bytes": (memes_dir / f"{number}.png").read_bytes()}}
-            for number in range(4)]
-    rows += [{"path": f"{served}/{number}.png"} for number in range(4)]
-    rows += [{"path": "broken", "image": {"bytes": b"no picture"}}, {"path": f"{served}/none.png"}]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "memes.parquet", row_group_size=3)
-    log = run_to_end(
-        tmp_path, INPUT=f"file://{tmp_path}/memes.parquet", OUTPUT=f"local://{tmp_path}/output/", **cluster)
-    found = {row["path"]: row for row in rows_of(tmp_path / "output")}
-    assert found.keys() == {row["path"] for row in rows} and "10 rows" in log
-    assert (found["broken"]["error"], found[f"{served}/none.png"]["error"]) == ("not_an_image", "missing")
-    for number in range(4):
-        by_bytes, by_address = found[f"bytes{number}"], found[f"{served}/{number}.png"]
-        assert by_bytes["error"] is None
-        assert by_bytes["probability"] == pytest.approx(by_address["probability"], abs=1e-6)
-        assert all(by_bytes[name] == by_address[name] for name in ("caption", "text", "error"))
+def test_bytes_and_addresses_give_what_the_files_give(resumed, memes_dir, run_script, models, killed, pictures):
+    """And predict.py gives the same, to 1e-4."""
+    rows, address = resumed["rows"], resumed["address"]
+    assert (rows["broken"]["error"], rows[f"{address}/none.png"]["error"]) == ("not_an_image", "missing")
+    keys = {str(memes_dir / f"{number}.png"): (f"bytes{number}", f"{address}/{number}.png") for number in range(3)}
+    left = [path for path in pictures[0] if path not in killed["done"]]
+    words = [path for path in left if Path(path).stem.isdigit() and int(Path(path).stem) < 30]
+    keys |= {path: (path,) for path in words[:6] + left[:40] if not path.endswith("deadly.png")}
+    evidence = killed["folder"] / "exact.jsonl"
+    exact = run_script("docker/predict.py", {**models, "MAX_MEGAPIXELS": "1", "DETAILS_PATH": evidence},
+                       stdin="\n".join(keys).encode())
+    assert exact.returncode == 0, exact.stderr.decode()
+    proofs = [json.loads(line) for line in evidence.read_text().splitlines()]
+    assert len({round(proof["probability"], 3) for proof in proofs}) > 10 and any(proof["text"] for proof in proofs)
+    for proof in proofs:
+        for row in (rows[key] for key in keys[proof["path"]]):
+            for name in ("probability", "probability_text", "probability_image_text"):
+                assert row[name] == pytest.approx(proof[name], abs=1e-4)
+            assert all(row[name] == proof[name] for name in ("label", "caption", "text", "error"))
 
 
 @pytest.mark.parametrize(("settings", "named"), [
