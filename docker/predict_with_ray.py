@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -166,16 +167,20 @@ def scored(settings: Settings, source, filesystem, folder: str):
 
 def summary(filesystem, folder: str, seconds: float) -> None:
     """Rows and errors of all that lies in OUTPUT, on stderr."""
-    import pyarrow.dataset
+    from pyarrow import fs, parquet
 
-    errors: Counter[str] = Counter()
-    rows = 0
-    for batch in pyarrow.dataset.dataset(folder, filesystem=filesystem).to_batches(columns=["error"]):
-        rows += len(batch)
-        errors.update(batch["error"].drop_null().to_pylist())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in errors.most_common())
-    print(f"predict_with_ray.py: {rows:,} rows in {folder}, {errors.total():,} failed"
-          f"{f' ({reasons})' if reasons else ''}; {seconds:.0f} s", file=sys.stderr, flush=True)
+    def errors_of(path: str) -> list[str | None]:
+        # Not by pyarrow's dataset: its threads outlive the scan, and with a file system of fsspec's abort at exit.
+        with filesystem.open_input_file(path) as file:
+            return parquet.ParquetFile(file).read(["error"], use_threads=False)["error"].to_pylist()
+
+    files = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    with ThreadPoolExecutor(16) as pool:
+        found = pool.map(errors_of, [file.path for file in files if file.extension == "parquet"])
+        errors = sum(map(Counter, found), Counter())
+    failed = ", ".join(f"{count:,} {reason}" for reason, count in errors.most_common() if reason)
+    print(f"predict_with_ray.py: {errors.total():,} rows in {folder}, {errors.total() - errors[None]:,} failed"
+          f"{f' ({failed})' if failed else ''}; {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class PictureReader:
         go_offline()
         quiet_libraries()
         self.settings = settings
-        self.reader = MemeReader(settings.tessdata_prefix)
+        self.reader = MemeReader(settings.tessdata_prefix, exact=settings.dtype == "float32")
         self.image_processor = load_image_processor(settings.caption_model_dir)
         size = self.image_processor.size
         self.nothing = np.zeros((3, size["height"], size["width"]), dtype=np.float32)

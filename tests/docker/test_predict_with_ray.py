@@ -181,7 +181,7 @@ def resumed(start, mark, killed, pictures, memes_dir):
                         **settings)
         try:
             wait_for(lambda: len(committed(folder)) > len(killed["files"]) or process.poll() is not None)
-            at_the_kill = len(rows_of(folder / "output"))
+            at_the_kill = sum(pq.read_table(file).num_rows for file in committed(folder))
             for victim in (victims := stages(mark, "MemeScorer")):
                 os.kill(victim.pid, signal.SIGKILL)
             status = process.wait(120)
