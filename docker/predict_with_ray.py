@@ -55,12 +55,12 @@ class Settings(BaseSettings):
     batch_size: int = Field(
         32, ge=1, le=1024, description="pictures read, captioned and handed on together; also what a dead worker loses")
     tokens_a_row: int = Field(
-        2048, ge=64, le=131_072, description="tokens scored in one packed row: a batch's texts are cut into such rows")
+        4096, ge=64, le=131_072, description="tokens scored in one packed row: a batch's texts are cut into such rows")
     rows_a_file: int = Field(
         1000, ge=1, le=1_000_000, description="rows of a Parquet file; a crash loses what is in no file yet")
     dtype: str = Field(
         "auto", pattern="^(auto|float32|bfloat16|float16)$",
-        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit on a GPU, on a CPU see precision.py")
+        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit where the device multiplies in it")
     gptq_backend: str = Field(
         "auto", pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
         description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "

@@ -107,14 +107,12 @@ class MemeScorer:
         keep_freed_memory()
         quiet_libraries()
         from guard_scorer import load_scorer
-        from precision import pick_dtypes, speed_up_float32
+        from precision import pick_dtype
 
         device = "cuda:0" if settings.num_gpus else "cpu"
-        caption_dtype, llm_dtype = pick_dtypes(device, settings.dtype)
-        speed_up_float32(device, settings.dtype)
-        self.captioner = load_captioner(
-            settings.caption_model_dir, device, caption_dtype, settings.max_caption_tokens)
-        self.scorer = load_scorer(settings.llm_dir, device, llm_dtype, settings.tokens_a_row, settings.gptq_backend)
+        dtype = pick_dtype(device, settings.dtype)
+        self.captioner = load_captioner(settings.caption_model_dir, device, dtype, settings.max_caption_tokens)
+        self.scorer = load_scorer(settings.llm_dir, device, dtype, settings.tokens_a_row, settings.gptq_backend)
         self.suffixes = partial(view_suffixes, self.scorer.prompt, max_tokens=settings.max_text_tokens)
         self.fallback = settings.fallback_probability
         asked = settings.threshold
@@ -127,9 +125,21 @@ class MemeScorer:
             caption_batch(memes, self.captioner.captions)
         with Stopwatch(shared, "score"):
             score_batch(memes, self.suffixes, self.scorer.probabilities, self.fallback)
+        refuse_sick_device(memes)
         for meme in memes:
             meme.milliseconds.update({stage: round(took / len(memes), 1) for stage, took in shared.items()})
         return pa.Table.from_pylist([evidence(meme, self.threshold) for meme in memes], schema=PREDICTIONS)
+
+
+class SickDevice(Exception):
+    """A worker's device fails whatever it is given: rows are not to be written with its errors."""
+
+
+def refuse_sick_device(memes: list[Meme]) -> None:
+    """Raises SickDevice where several pictures were read well and none could be captioned, or none scored."""
+    seen = [meme for meme in memes if meme.picture.result() is not None]
+    if len(seen) > 1 and (all(meme.caption is None for meme in seen) or not any(meme.views for meme in seen)):
+        raise SickDevice(f"none of {len(seen)} pictures could be captioned or scored: look at the GPU and its memory")
 
 
 def _meme(row: dict) -> Meme:

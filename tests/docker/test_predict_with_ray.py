@@ -244,6 +244,35 @@ def test_bytes_and_addresses_give_what_the_files_give(resumed, memes_dir, run_sc
             assert all(row[name] == proof[name] for name in ("label", "caption", "text", "error"))
 
 
+def test_settings_shared_with_predict_are_alike():
+    from predict import Settings as OneMachine
+    from predict_with_ray import Settings
+
+    ours, theirs = Settings.model_fields, OneMachine.model_fields
+    shared = ours.keys() & theirs.keys() - {"ocr_workers"}
+    assert len(shared) > 10
+    for name in shared:
+        assert (ours[name].default, ours[name].annotation) == (theirs[name].default, theirs[name].annotation), name
+        assert repr(ours[name].metadata) == repr(theirs[name].metadata), name
+
+
+def test_a_device_that_fails_every_picture_stops_the_run_and_one_bad_picture_does_not():
+    from meme_pipeline import Meme
+    from ray_stages import SickDevice, refuse_sick_device
+
+    def meme(picture, caption, views):
+        made = Meme("a.png", caption=caption, views=views)
+        made.picture.set_result(picture)
+        return made
+
+    well, failed, unread = meme("pixels", "a cat", {"text": 0.5}), meme("pixels", None, {}), meme(None, None, {})
+    for batch in ([well, failed], [failed, unread], [unread, unread], [well]):
+        refuse_sick_device(batch)
+    for batch in ([failed, failed], [failed, unread, failed], [meme("pixels", "a cat", {})] * 2):
+        with pytest.raises(SickDevice, match="none of 2 pictures"):
+            refuse_sick_device(batch)
+
+
 @pytest.mark.parametrize(("settings", "named"), [
     ({"INPUT": "/none"}, b"INPUT=/none: no pictures"),
     ({"OUTPUT": "nowhere://x"}, b"OUTPUT=nowhere://x: Protocol not known"),
