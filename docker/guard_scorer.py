@@ -3,7 +3,8 @@
 The policy's keys and values are computed once a process. A batch is one row that holds every view of every meme: a
 suffix's positions restart behind the policy, and its attention sees the policy and itself only, so a meme's
 probability does not depend on its neighbours. No token is decoded: the logits of the two label words at a suffix's
-last position are the answer, and of the output layer only those two rows are kept.
+last position are the answer: of the output layer only those two rows are kept, and the last layer's feed-forward
+network is computed for those positions alone.
 """
 
 import os
@@ -38,6 +39,7 @@ class GuardScorer:
         plain = self._plain_logits(prompt.prefix_ids + probe)
         AttentionInterface.register("packed", packed_attention)
         model.set_attn_implementation("packed")
+        self.last_layer = answer_only(model)
         self._compare(plain, probe)
 
     @torch.inference_mode()
@@ -56,11 +58,13 @@ class GuardScorer:
         policy_length = len(self.prompt.prefix_ids)
         bounds, positions = packed_layout(lengths, policy_length)
         self._make_room(max(lengths))
+        answers = torch.tensor([end - 1 for _, end in bounds], device=device)
+        if self.last_layer is not None:
+            self.last_layer.positions = answers
         tokens = torch.tensor([[token for suffix in suffixes for token in suffix]])
         return self.model(
             input_ids=tokens.to(device), position_ids=positions[None].to(device), use_cache=False,
-            packed_row=PackedRow(bounds, policy_length, self.policy),
-            logits_to_keep=torch.tensor([end - 1 for _, end in bounds], device=device),
+            packed_row=PackedRow(bounds, policy_length, self.policy), logits_to_keep=answers,
         ).logits[0].float()
 
     @torch.inference_mode()
@@ -113,6 +117,30 @@ class LabelHead(torch.nn.Module):
         """Float32 [..., 2] of hidden states [..., hidden size]."""
         # Summed, not multiplied as matrices: CPUs that multiply in bfloat16 would round these few products too.
         return (states.float()[..., None, :] * self.weight).sum(-1) + self.bias
+
+
+class AnswerOnly(torch.nn.Module):
+    """A feed-forward network that is computed where its output is read, at `positions`; elsewhere it gives zeros."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self.network = network
+        self.positions: torch.Tensor | None = None
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[1, row, hidden size] in and out."""
+        answers = torch.zeros_like(states)
+        answers[:, self.positions] = self.network(states[:, self.positions])
+        return answers
+
+
+def answer_only(model) -> AnswerOnly | None:
+    """Wrap the last layer's feed-forward network; None for a model that does not call it `mlp`."""
+    last = getattr(model.base_model, "layers", [None])[-1]
+    if not isinstance(getattr(last, "mlp", None), torch.nn.Module):
+        return None
+    last.mlp = AnswerOnly(last.mlp)
+    return last.mlp
 
 
 def packed_layout(lengths: list[int], policy_length: int) -> tuple[list[tuple[int, int]], torch.Tensor]:

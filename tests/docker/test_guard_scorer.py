@@ -58,6 +58,7 @@ def test_a_row_that_fails_leaves_the_policy_as_it_was(scorer):
 FAMILIES = {  # families whose attention differs: windows, biases, norms of queries and keys, windows by layer
     "Mistral": {"sliding_window": 24}, "Llama": {}, "Qwen2": {}, "Qwen3": {"head_dim": 24}, "Phi3": {"pad_token_id": 0},
     "Gemma": {"head_dim": 16}, "Granite": {"logits_scaling": 3.0},
+    "Qwen3Moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
     "Ministral": {"head_dim": 16, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
 }
 
