@@ -13,12 +13,15 @@ FALLBACK_PROBABILITY. A worker that dies is replaced, and its rows are scored by
 its own is started on this machine and ended again; Ray's usage statistics are off.
 """
 
+import logging
 import math
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,6 +75,8 @@ class Settings(BaseSettings):
     max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")
     max_text_tokens: int = Field(256, ge=8, le=8192, description="text beyond so many tokens a view is cut off")
     max_caption_tokens: int = Field(20, ge=1, le=100, description="longest caption, tokens")
+    progress_seconds: float = Field(
+        60, gt=0, description="seconds between two progress lines on stderr; a terminal gets Ray's progress bars")
 
     @field_validator("num_gpus")
     @classmethod
@@ -112,30 +117,31 @@ def run(settings: Settings, source, filesystem, folder: str) -> int:
     started = time.monotonic()
     connect(settings)
     try:
-        scored(settings, source, filesystem, folder).write_parquet(
-            folder, filesystem=filesystem, min_rows_per_file=settings.rows_a_file, ray_remote_args=LITTLE_CPU)
+        rows = scored(settings, source, filesystem, folder)
+        with nullcontext() if sys.stderr.isatty() else progress_lines(settings.progress_seconds, filesystem, folder):
+            rows.write_parquet(
+                folder, filesystem=filesystem, min_rows_per_file=settings.rows_a_file, ray_remote_args=LITTLE_CPU)
     except RayError as error:  # its last line is what was raised in the worker
         print(f"predict_with_ray.py: stopped by {str(error).strip().splitlines()[-1]}\nWhat is in OUTPUT stays; run it "
               "again for the rest.", file=sys.stderr, flush=True)
         return 1
     finally:
         ray.shutdown()
-    summary(filesystem, folder, time.monotonic() - started)
+    summary(settings.output, filesystem, folder, time.monotonic() - started)
     return 0
 
 
 def connect(settings: Settings) -> None:
-    """Join the cluster, or start one on this machine; Ray guards it by a token of its own."""
+    """Join the cluster, or start one on this machine; Ray guards it by a token, kept in ~/.ray."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_DATA_NON_TTY_PROGRESS_LOG_INTERVAL", "60")  # seconds between its progress reports
     os.environ.pop("RAY_ADDRESS", None)  # Ray would read it, too, and has its own idea of an empty one
     import ray
 
     if settings.ray_address:
-        ray.init(settings.ray_address, log_to_driver=False)
+        ray.init(settings.ray_address, log_to_driver=False, logging_level=logging.WARNING)
         return
     ray.init("local", num_cpus=(settings.ocr_workers or len(os.sched_getaffinity(0))) + ENGINE_CPUS,
-             include_dashboard=False, log_to_driver=False)
+             include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
 
 
 def scored(settings: Settings, source, filesystem, folder: str):
@@ -152,7 +158,10 @@ def scored(settings: Settings, source, filesystem, folder: str):
     shared = SimpleNamespace(**{
         **settings.model_dump(), "num_gpus": num_gpus, "folder": os.getcwd(),
         "llm_dir": settings.llm_dir.resolve(), "caption_model_dir": settings.caption_model_dir.resolve()})
-    DataContext.get_current().checkpoint_config = CheckpointConfig(
+    context = DataContext.get_current()
+    context.enable_progress_bars = sys.stderr.isatty()
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context.checkpoint_config = CheckpointConfig(
         "path", f"{folder}.checkpoint", override_filesystem=filesystem, delete_checkpoint_on_success=False)
     rows = ray.data.read_datasource(source, override_num_blocks=len(source.parts), **LITTLE_CPU)
     return rows.repartition(target_num_rows_per_block=settings.batch_size).map_batches(
@@ -165,7 +174,36 @@ def scored(settings: Settings, source, filesystem, folder: str):
             size=settings.workers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT, max_concurrent_calls_per_actor=2))
 
 
-def summary(filesystem, folder: str, seconds: float) -> None:
+@contextmanager
+def progress_lines(every_seconds: float, filesystem, folder: str):
+    """While inside, a line on stderr now and then: rows that lie safe in OUTPUT, and how fast they get there."""
+    from pyarrow import fs, parquet
+
+    ended = threading.Event()
+
+    def watch() -> None:
+        rows, started, before = {}, time.monotonic(), None
+        while not ended.wait(0 if before is None else every_seconds):
+            # Files of the checkpoint: small, and in place only when their rows are.
+            for file in filesystem.get_file_info(fs.FileSelector(f"{folder}.checkpoint", allow_not_found=True)):
+                if file.path not in rows and ".pending." not in file.path:
+                    with filesystem.open_input_file(file.path) as opened:
+                        rows[file.path] = parquet.read_metadata(opened).num_rows
+            done = sum(rows.values())
+            before = done if before is None else before
+            rate = (done - before) / max(1e-9, time.monotonic() - started)
+            print(f"predict_with_ray.py: {done:,} rows in OUTPUT, {rate:.1f} rows/s", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def summary(output: str, filesystem, folder: str, seconds: float) -> None:
     """Rows and errors of all that lies in OUTPUT, on stderr."""
     from pyarrow import fs, parquet
 
@@ -179,7 +217,7 @@ def summary(filesystem, folder: str, seconds: float) -> None:
         found = pool.map(errors_of, [file.path for file in files if file.extension == "parquet"])
         errors = sum(map(Counter, found), Counter())
     failed = ", ".join(f"{count:,} {reason}" for reason, count in errors.most_common() if reason)
-    print(f"predict_with_ray.py: {errors.total():,} rows in {folder}, {errors.total() - errors[None]:,} failed"
+    print(f"predict_with_ray.py: {errors.total():,} rows in {output}, {errors.total() - errors[None]:,} failed"
           f"{f' ({failed})' if failed else ''}; {seconds:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -249,7 +249,7 @@ def test_settings_shared_with_predict_are_alike():
     from predict_with_ray import Settings
 
     ours, theirs = Settings.model_fields, OneMachine.model_fields
-    shared = ours.keys() & theirs.keys() - {"ocr_workers"}
+    shared = ours.keys() & theirs.keys() - {"ocr_workers", "progress_seconds"}
     assert len(shared) > 10
     for name in shared:
         assert (ours[name].default, ours[name].annotation) == (theirs[name].default, theirs[name].annotation), name
