@@ -149,9 +149,10 @@ def killed(start, mark, pictures, tmp_path_factory):
     listed.write_text("\n".join([*pictures[0], pictures[0][0], "", pictures[0][1]]))
     process = start(folder, INPUT=listed, OUTPUT=folder / "output", PYTHONPATH=folder)
     wait_for(lambda: len(committed(folder)) >= 3 or process.poll() is not None)
+    alive = len(marked(mark))
     process.kill()
     process.wait()
-    return {"folder": folder, "alive": len(marked(mark)), "left": wait_for(lambda: not marked(mark), 30),
+    return {"folder": folder, "alive": alive, "left": wait_for(lambda: not marked(mark), 30),
             "done": [path for file in committed(folder) for path in pq.read_table(file)["path"].to_pylist()],
             "files": {file: (folder / "output" / f"{file.stem}-0.parquet").read_bytes() for file in committed(folder)}}
 
@@ -210,7 +211,7 @@ def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed, re
 
 
 def test_a_killed_run_leaves_no_process_and_is_resumed_where_it_stopped(killed, resumed):
-    assert killed["alive"] > 0 and killed["left"]
+    assert killed["alive"] > 4 and killed["left"]
     assert 40 <= len(killed["done"]) < 300 and f"{len(killed['done'])} rows in OUTPUT, 0.0 rows/s" in resumed["log"]
     output = killed["folder"] / "output"
     for file, content in killed["files"].items():
