@@ -24,6 +24,9 @@ KEPT_CONFIDENCE = 0.7
 # Characters to a stretch as long as the line is high: Chinese has one, Latin two, Tamil read as nonsense next to none.
 LEAST_DENSITY = 0.7
 TAMIL_CONFIDENCE, TAMIL_SHARE, TAMIL_LETTERS = 0.4, 0.6, 3
+# In a picture that has a line of Tamil the others are likely Tamil, too: what RapidOCR doubts may be read with little
+# confidence, what it is sure of ("6T60T") only with much.
+AMONG_TAMIL_DOUBTED, AMONG_TAMIL_SURE, AMONG_TAMIL_LETTERS = 0.1, 0.7, 2
 # Between two letters the recogniser prefers "nothing" to a space that it half sees: from here on it is a space.
 LEAST_SPACE = 0.02
 WATERMARK = re.compile(
@@ -64,8 +67,11 @@ class MemeReader:
     def read(self, picture: Image.Image) -> list[Line]:
         """Lines in reading order; an RGB picture in, an empty list where it has no text."""
         pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-        lines = [self._line(*found) for found in self._find_and_read(pixels)]
-        return [mark_watermark(line) for line in lines if line.text and line.confidence >= _least(line)]
+        found = list(self._find_and_read(pixels))
+        lines = [self._line(*find) for find in found]
+        if any(line.engine == "tesseract" for line in lines):
+            lines = [self._among_tamil(line, crop) for line, (crop, *_) in zip(lines, found, strict=True)]
+        return [mark_watermark(line) for line in lines if line.text and _is_sure(line)]
 
     def _find_and_read(self, pixels: np.ndarray):
         """(crop, box, text, confidence) of each find, those that read as nothing too: RapidOCR itself drops them."""
@@ -86,12 +92,17 @@ class MemeReader:
                     "rapidocr")
         if self.tamil is None or not looks_unread(line, crop.shape[1] / crop.shape[0]):
             return line
-        return self._as_tamil(line, Image.fromarray(np.ascontiguousarray(crop[:, :, ::-1])))
+        return self._as_tamil(line, crop, TAMIL_LETTERS, TAMIL_CONFIDENCE)
 
-    def _as_tamil(self, line: Line, crop: Image.Image) -> Line:
-        text, confidence = self.tamil.read(crop)
-        letters = tamil_letters(text)
-        if letters < TAMIL_LETTERS or tamil_share(text) < TAMIL_SHARE or confidence < TAMIL_CONFIDENCE:
+    def _among_tamil(self, line: Line, crop: np.ndarray) -> Line:
+        if line.engine == "tesseract":
+            return line
+        least = AMONG_TAMIL_DOUBTED if line.confidence < UNSURE else AMONG_TAMIL_SURE
+        return self._as_tamil(line, crop, AMONG_TAMIL_LETTERS, least)
+
+    def _as_tamil(self, line: Line, crop: np.ndarray, least_letters: int, least_confidence: float) -> Line:
+        text, confidence = self.tamil.read(Image.fromarray(np.ascontiguousarray(crop[:, :, ::-1])))
+        if tamil_letters(text) < least_letters or tamil_share(text) < TAMIL_SHARE or confidence < least_confidence:
             return line
         return Line(text, confidence, line.box, "tesseract")
 
@@ -143,5 +154,5 @@ def mark_watermark(line: Line) -> Line:
     return Line(line.text, line.confidence, line.box, line.engine, bool(WATERMARK.match(line.text)))
 
 
-def _least(line: Line) -> float:
-    return KEPT_CONFIDENCE if line.engine == "rapidocr" else TAMIL_CONFIDENCE
+def _is_sure(line: Line) -> bool:
+    return line.engine == "tesseract" or line.confidence >= KEPT_CONFIDENCE
