@@ -16,7 +16,6 @@ from sklearn.metrics import average_precision_score, confusion_matrix, f1_score,
 
 from made_up_run import SCRIPT_TEXT, evidence, made_up_views, meme_evidence, sample_memes, write_run
 from report_rows import UnusableInput, read_rows
-from report_thumbnails import thumbnails
 
 REPORT = "docker/evaluate_predictions.py"
 QUICK = {"BOOTSTRAP_SAMPLES": "100"}
@@ -91,18 +90,6 @@ def test_the_page_loads_nothing_and_carries_small_clean_pictures(run_script, tmp
     assert data["rows"][0]["lines"][0]["box"] == [100, 50, 900, 50, 900, 200, 100, 200]
     assert not re.search(r'(?:src|href)="(?!data:|#)', page) and not re.search(r"url\((?!#)|@import", page)
     assert "default-src &#39;none&#39;" in page and "unsafe" not in re.search(r"default-src[^\"]*", page)[0]
-
-
-def test_thumbnails_keep_to_their_budget_whatever_the_picture(tmp_path):
-    noise = Image.effect_noise((800, 800), 120)
-    noise.save(tmp_path / "noise.png")
-    wanted = {20_000: 60, 5_000: 48, 300: 0}
-    for budget, least in wanted.items():
-        (made,) = thumbnails([str(tmp_path / "noise.png")], 320, budget, 10**7)
-        assert len(made.webp) <= budget and bool(made.webp) == bool(least), budget
-        assert made.size == (800, 800) and made.reason == (None if least else "over_budget")
-    (bomb,) = thumbnails([str(tmp_path / "noise.png")], 320, 20_000, 10_000)
-    assert bomb.reason == "too_many_pixels"
 
 
 def test_without_labels_there_is_a_page_and_no_measure(run_script, run):

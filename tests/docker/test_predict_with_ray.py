@@ -257,23 +257,6 @@ def test_settings_shared_with_predict_are_alike():
         assert repr(ours[name].metadata) == repr(theirs[name].metadata), name
 
 
-def test_a_device_that_fails_every_picture_stops_the_run_and_one_bad_picture_does_not():
-    from meme_pipeline import Meme
-    from ray_stages import SickDevice, refuse_sick_device
-
-    def meme(picture, caption, views):
-        made = Meme("a.png", caption=caption, views=views)
-        made.picture.set_result(picture)
-        return made
-
-    well, failed, unread = meme("pixels", "a cat", {"text": 0.5}), meme("pixels", None, {}), meme(None, None, {})
-    for batch in ([well, failed], [failed, unread], [unread, unread], [well]):
-        refuse_sick_device(batch)
-    for batch in ([failed, failed], [failed, unread, failed], [meme("pixels", "a cat", {})] * 2):
-        with pytest.raises(SickDevice, match="none of 2 pictures"):
-            refuse_sick_device(batch)
-
-
 @pytest.mark.parametrize(("settings", "named"), [
     ({"INPUT": "/none"}, b"INPUT=/none: no pictures"),
     ({"OUTPUT": "nowhere://x"}, b"OUTPUT=nowhere://x: Protocol not known"),
