@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     batch_size: int = Field(32, ge=1, description="predict.py's BATCH_SIZE")
     llm_size: str = Field("100m", pattern="^(tiny|100m|7b)$", description="tiny, 100m or 7b")
     blip_size: str = Field("base", pattern="^(tiny|base)$", description="tiny or base")
-    dtype: str = Field("auto", description="predict.py's DTYPE (the ordinary way captions in float32)")
+    dtype: str = Field("auto", description="predict.py's DTYPE (on a CPU the ordinary way is float32)")
     ocr_workers: int = Field(len(os.sched_getaffinity(0)), ge=1, description="predict.py's OCR_WORKERS")
     start_up: bool = Field(True, description="0: do not time predict.py's start-up on tiny models")
     peak_tflops: float | None = Field(None, gt=0, description="the device's peak in the precision used, for its share")

@@ -1,8 +1,8 @@
 """BLIP's attention by PyTorch's fused kernel: transformers writes it out, with every score of a picture in memory.
 
 A picture has 577 patches at BLIP's usual size, so its scores are 12 heads x 577 x 577 a layer: written, scaled,
-normalised and read again they cost as much as the products. Only what captions.py does is covered: whole pictures, and
-text that grows by one token a step, so that nothing is ever masked.
+normalised and read again they cost two thirds of what the products do. Only what captions.py does is covered: whole
+pictures, and text that grows by one token a step, so that nothing is ever masked.
 """
 
 from types import MethodType
@@ -49,7 +49,7 @@ def text_attention(module, hidden_states: torch.Tensor, encoder_hidden_states: t
 
 def _picture_keys(module, states: torch.Tensor, cache) -> tuple[torch.Tensor, torch.Tensor]:
     if not cache.is_updated.get(module.layer_idx):
-        # Contiguous: they are read at every token, and rows of a head that lie together are read twice as fast.
+        # Contiguous: they are read at every token, a tenth faster where the rows of a head lie together.
         cache.cross_attention_cache.update(
             _heads(module, module.key(states)).contiguous(), _heads(module, module.value(states)).contiguous(),
             module.layer_idx)

@@ -3,7 +3,7 @@
 The policy's keys and values are computed once a process. A batch is one row that holds every view of every meme: a
 suffix's positions restart behind the policy, and its attention sees the policy and itself only, so a meme's
 probability does not depend on its neighbours. No token is decoded: the logits of the two label words at a suffix's
-last position are the answer: of the output layer only those two rows are kept, and the last layer's feed-forward
+last position are the answer. Of the output layer only those two rows are kept, and the last layer's feed-forward
 network is computed for those positions alone.
 """
 
@@ -34,7 +34,7 @@ class GuardScorer:
         self.tokens_a_row = tokens_a_row
         refuse_foreign_layers(model.config)
         model.set_output_embeddings(LabelHead(model.get_output_embeddings(), prompt.label_token_ids))
-        self.policy, self.room = self._read_policy(), 0
+        self.policy = self._read_policy()
         probe = content_ids(prompt, PROBE) + prompt.suffix_ids
         plain = self._plain_logits(prompt.prefix_ids + probe)
         AttentionInterface.register("packed", packed_attention)
@@ -78,11 +78,10 @@ class GuardScorer:
 
     def _make_room(self, tokens: int) -> None:
         """Let a suffix of so many tokens fit behind the policy's keys and values."""
-        missing = tokens - self.room
+        missing = len(self.prompt.prefix_ids) + tokens - self.policy[0][0].shape[2]
         if missing > 0:
             self.policy = [(pad(keys, (0, 0, 0, missing)), pad(values, (0, 0, 0, missing)))
                            for keys, values in self.policy]
-            self.room = tokens
 
     @torch.inference_mode()
     def _plain_logits(self, tokens: list[int], **cache) -> torch.Tensor:
@@ -115,7 +114,7 @@ class LabelHead(torch.nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Float32 [..., 2] of hidden states [..., hidden size]."""
-        # Summed, not multiplied as matrices: CPUs that multiply in bfloat16 would round these few products too.
+        # Summed, not multiplied as matrices: a product's last bits would depend on how many states there are.
         return (states.float()[..., None, :] * self.weight).sum(-1) + self.bias
 
 

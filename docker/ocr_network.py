@@ -5,13 +5,13 @@ import threading
 
 import numpy as np
 
-# OpenVINO prepares itself anew for each shape that it meets (some 40 ms for the recogniser): widths come in steps.
-# More than 32 columns of padding make the recogniser see letters that are not there.
+# OpenVINO prepares itself anew for each shape that it meets, 40 ms an image where every line has a width of its own:
+# widths come in steps. Steps of 64 lost a tenth of the words.
 WIDTH_STEP = 32
 
 
 class OcrNetwork:
-    """Stands in for RapidOCR's own session, which only one thread may use and which leaves idle cores idle.
+    """Stands in for RapidOCR's own session, which only one thread may use.
 
     `workers` calls run side by side, each on `threads` threads. Where the CPU multiplies in bfloat16, OpenVINO does
     unless `exact` (some three times faster than onnxruntime here; bench_ocr.py finds no words lost by it).

@@ -154,7 +154,8 @@ run_sealed() {
   docker create --name "$NAME" --init -i --attach stdin --attach stdout --attach stderr --cpus 2 --memory 4g \
     --memory-swap 4g --ulimit nproc=1024 --ulimit nofile=1024 --network "$NAME" --read-only --user 12345:12345 \
     --mount "type=bind,source=$WORK/images,target=/images,readonly" \
-    --mount type=tmpfs,destination=/tmp,tmpfs-size=5368709120,tmpfs-mode=1777 --env "MAX_WAIT_MS=$MAX_WAIT_MS" ${gpus[@]+"${gpus[@]}"} \
+    --mount type=tmpfs,destination=/tmp,tmpfs-size=5368709120,tmpfs-mode=1777 \
+    --env "MAX_WAIT_MS=$MAX_WAIT_MS" ${gpus[@]+"${gpus[@]}"} \
     "$IMAGE" >/dev/null
   watch &
   docker start --attach --interactive "$NAME" <"$WORK/stdin.txt" >"$WORK/inside.tsv" 2>"$WORK/inside.log" || true
@@ -210,7 +211,8 @@ run_outside() { # the very settings of the image, but for the places of models a
   done < <(inspect_image '{{range .Config.Env}}{{println .}}{{end}}')
   sed "s#^/images/#$WORK/images/#" "$WORK/stdin.txt" >"$WORK/outside.txt"
   env -i PATH="$PATH" HOME="$HOME" "${settings[@]}" LLM_DIR="$LLM" CAPTION_MODEL_DIR="$CAPTIONER" \
-    MAX_WAIT_MS="$MAX_WAIT_MS" "$PYTHON" docker/predict.py <"$WORK/outside.txt" >"$WORK/outside.tsv" 2>"$WORK/outside.log"
+    MAX_WAIT_MS="$MAX_WAIT_MS" \
+    "$PYTHON" docker/predict.py <"$WORK/outside.txt" >"$WORK/outside.tsv" 2>"$WORK/outside.log"
 }
 
 nothing_written() { # /images and docker-init are where the engine mounts the pictures and --init

@@ -1,6 +1,7 @@
 """Reading text: lost spaces, watermarks, Tamil, and the figures that the README quotes."""
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ def line(text: str, confidence: float = 0.99) -> Line:
 
 def test_words_are_read_apart_and_in_order(reader, draw_meme):
     assert meme_text(reader.read(draw_meme("HELLO WORLD\nGOOD MORNING", (400, 300)))) == "HELLO WORLD GOOD MORNING"
+
+
+def test_threads_that_read_side_by_side_read_what_one_does(draw_meme):
+    words = ["HELLO WORLD", "GOOD MORNING", "KOPI TIME", "NO MORE RICE", "APA KHABAR", "BYE BYE"]
+    pictures = [draw_meme(text, (300 + 40 * number, 240)) for number, text in enumerate(words)]
+    reader = MemeReader(workers=3)
+    with ThreadPoolExecutor(3) as pool:
+        assert [meme_text(lines) for lines in pool.map(reader.read, pictures * 3)] == words * 3
+
+
+def test_exact_reading_is_float32_whatever_the_cpu():
+    engine = MemeReader(exact=True).engine
+    for part in (engine.text_det, engine.text_rec):
+        assert part.session.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
 
 def test_a_picture_without_text_has_none(reader):
