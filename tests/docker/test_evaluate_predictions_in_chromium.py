@@ -167,7 +167,7 @@ def test_boxes_are_drawn_on_request_where_the_text_was_read(page):
     assert card.locator("polygon.box").get_attribute("points").split() == [str(corner) for corner in BOX]
 
 
-def test_details_by_keyboard(page, made_up_report):
+def test_details_by_keyboard(page, made_up_report, expect):
     page.locator("#cards .card .open").first.focus()
     page.keyboard.press("Enter")
     assert page.inner_text("#details h3") == "meme_001.png" and "blurred" in page.inner_html("#details .sheet")
@@ -184,5 +184,7 @@ def test_details_by_keyboard(page, made_up_report):
     assert page.locator("#details .blurred").count() == 0
     page.keyboard.press("Escape")
     assert not page.is_visible("#details")
-    assert page.locator("#cards .card", has_text="meme_002.png").locator(".blurred").count() == 0
-    assert page.evaluate("document.activeElement.closest('[data-index]').dataset.index") == "1"
+    card = page.locator("#cards .card", has_text="meme_002.png")
+    # A dialog tells of its closing in a task of its own, after it has gone from view.
+    expect(card.locator(".blurred")).to_have_count(0)
+    expect(card.locator(".open")).to_be_focused()
