@@ -250,7 +250,7 @@ def test_interrupt_finishes_what_is_in_flight_then_stops(repo, run_script, tmp_p
         process = started(repo, asked_of(server, tmp_path, NUM_RUNS=100, MAX_IN_FLIGHT=4, START_IN_FLIGHT=4))
         assert server.wait_for(4)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert b"4 runs" in output and len(tree(tmp_path)) == 4 and len(server.requests) == 4
 
@@ -264,7 +264,7 @@ def test_hours_of_retry_after_are_waited_for_and_an_interrupt_ends_the_wait(repo
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and b"4 missing" in output, errors
     assert len(server.requests) == 2 and not tree(tmp_path)
 

@@ -122,7 +122,7 @@ def test_shards_side_by_side_in_one_folder_ask_for_each_run_once(repo, run_scrip
     with StandIn(latency_s=0.2) as server:
         processes = [started(repo, GENERATE, generation(server, tmp_path / "raw", SHARD=shard, **keys))
                      for shard in SHARDS]
-        outputs = [process.communicate(timeout=60) for process in processes]
+        outputs = [process.communicate(timeout=120) for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0], outputs
         assert prompts(server) == prompts(alone) and set(prompts(server).values()) == {7}
         assert set(runs_in(tmp_path / "raw")) == set(runs_in(tmp_path / "alone"))

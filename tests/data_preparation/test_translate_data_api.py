@@ -141,6 +141,6 @@ def test_interrupt_finishes_the_request_under_way_then_stops(repo, tmp_path):
                                    stderr=subprocess.PIPE)
         assert server.wait_for(1)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and b"wrote 25 files" in output, errors
     assert len(server.requests) == 1 and len(list((tmp_path / "zh_model_general_ok").glob("*.json"))) == 25

@@ -264,7 +264,7 @@ def test_labels_of_two_runs_mixed_are_refused(run_script, run):
     ({"INPUT_PATH": "/none", "THUMBNAIL_SIDE": "1"}, [b"INPUT_PATH", b"OUTPUT_DIR", b"THUMBNAIL_SIDE"]),
 ])
 def test_bad_settings_are_named(run_script, settings, named):
-    done = run_script(REPORT, settings, timeout=30)
+    done = run_script(REPORT, settings, timeout=120)
     assert done.returncode == 2 and b"Traceback" not in done.stderr
     assert all(part in done.stderr for part in named), done.stderr.decode()
 

@@ -101,7 +101,7 @@ def test_a_client_that_waits_for_each_answer_gets_it(start, memes_dir):
     assert time.monotonic() - started < 5
     children = psutil.Process(process.pid).children(recursive=True)
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert not [child for child in children if child.is_running()]
 
 
@@ -110,7 +110,7 @@ def test_sigterm_ends_with_whole_lines(start, memes_dir):
     process.stdin.write(as_stdin([memes_dir / "0.png"] * 200))
     first = process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    rest, stderr = process.communicate(timeout=60)
+    rest, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, stderr.decode()
     lines = result_lines(first + rest)
     assert 1 <= len(lines) < 200
@@ -122,7 +122,7 @@ def test_sigterm_while_waiting_for_a_line_ends_at_once(start, memes_dir):
     process.stdin.write(as_stdin([memes_dir / "0.png"]))
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
+    assert process.wait(120) == 128 + signal.SIGTERM
 
 
 def test_a_closed_stdout_ends_it_quietly(start, memes_dir):
@@ -130,7 +130,7 @@ def test_a_closed_stdout_ends_it_quietly(start, memes_dir):
     process.stdin.write(as_stdin([memes_dir / "0.png"] * 100))
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     assert b"Traceback" not in process.stderr.read()
 
 
@@ -155,7 +155,7 @@ def test_thousands_of_lines_in_one_process_with_flat_memory(start, tmp_path, dra
         if number % 500 == 499:
             sizes.append(watched.memory_info().rss / 2**20)
     feeding.join()
-    assert process.stdout.read() == b"" and process.wait(60) == 0
+    assert process.stdout.read() == b"" and process.wait(120) == 0
     assert [line == b"0.5000\t1" for line in lines] == [number % 10 == 0 for number in range(5000)]
     assert max(sizes[4:]) - sizes[3] < 60, f"MiB after every 500 lines: {sizes}"
     writer.wait()
@@ -173,7 +173,7 @@ def test_thousands_of_lines_in_one_process_with_flat_memory(start, tmp_path, dra
     ],
 )
 def test_bad_settings_are_named_before_anything_is_read(run_script, models, settings, named):
-    done = run_script("docker/predict.py", {**models, **settings}, stdin=b"a.png\n", timeout=20)
+    done = run_script("docker/predict.py", {**models, **settings}, stdin=b"a.png\n", timeout=120)
     assert done.returncode == 2 and done.stdout == b""
     assert named in done.stderr and b"Traceback" not in done.stderr
 

@@ -70,7 +70,7 @@ write_whole(results, b"0.5000\\t1\\n")
 
 
 def test_nothing_but_results_reaches_stdout(repo):
-    done = subprocess.run([sys.executable, "-c", NOISY], cwd=repo / "docker", capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", NOISY], cwd=repo / "docker", capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout == b"0.5000\t1\n"
     for noise in (b"python print", b"written to 1", b"a child", b"another child", b"native puts"):

@@ -115,6 +115,6 @@ def test_a_split_that_is_not_there_or_has_one_class_is_refused(merged_run, datas
 
 def test_a_model_without_scoring_cannot_be_fitted(base_dir, dataset_dir, run_script, tmp_path):
     refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out",
-                                  "SPLIT": "validation"}, timeout=60)
+                                  "SPLIT": "validation"}, timeout=120)
     assert refused.returncode == 1 and b"attach_policy.py" in refused.stderr
     assert not (base_dir / "scoring.json").exists()

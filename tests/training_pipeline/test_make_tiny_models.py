@@ -25,7 +25,7 @@ def test_both_folders_load_as_any_model_does(tiny_models_dir):
 
 def test_a_second_run_keeps_both(tiny_models_dir, run_script):
     before = {path: path.stat().st_mtime_ns for path in tiny_models_dir.rglob("*")}
-    again = run_script(SCRIPT, {"OUTPUT_DIR": tiny_models_dir}, timeout=60)
+    again = run_script(SCRIPT, {"OUTPUT_DIR": tiny_models_dir}, timeout=120)
     assert again.returncode == 0 and again.stdout.count(b"kept") == 2
     assert {path: path.stat().st_mtime_ns for path in tiny_models_dir.rglob("*")} == before
 

@@ -98,7 +98,7 @@ def test_groups_fit_the_layers_or_the_model_is_refused(width, group_size, tmp_pa
 
 def test_a_quantised_model_is_not_quantised_again(quantised_run, dataset_dir, run_script, tmp_path):
     refused = run_script(SCRIPT, {"MODEL_DIR": quantised_run[0], "DATASET_DIR": dataset_dir,
-                                  "OUTPUT_DIR": tmp_path / "q"}, timeout=60)
+                                  "OUTPUT_DIR": tmp_path / "q"}, timeout=120)
     assert refused.returncode == 1 and b"is quantised already" in refused.stderr and not (tmp_path / "q").exists()
 
 
@@ -106,12 +106,12 @@ def test_a_folder_with_something_else_in_it_is_never_replaced(merged_run, datase
     """OUTPUT_DIR=MODEL_DIR by mistake must not cost the 16-bit model."""
     before = sorted(path.name for path in merged_run[0].iterdir())
     refused = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir,
-                                  "OUTPUT_DIR": merged_run[0]}, timeout=60)
+                                  "OUTPUT_DIR": merged_run[0]}, timeout=120)
     assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
     assert sorted(path.name for path in merged_run[0].iterdir()) == before
 
 
 def test_bits_that_do_not_exist_are_refused_before_anything_loads(run_script, dataset_dir, tmp_path):
     refused = run_script(SCRIPT, {"MODEL_DIR": tmp_path, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q",
-                                  "BITS": "3", "CALIBRATION_ROWS": "255"}, timeout=30)
+                                  "BITS": "3", "CALIBRATION_ROWS": "255"}, timeout=120)
     assert refused.returncode == 2 and b"BITS=3" in refused.stderr and b"CALIBRATION_ROWS=255" in refused.stderr

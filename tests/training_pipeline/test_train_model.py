@@ -71,7 +71,7 @@ def test_a_folder_of_other_settings_is_refused(lora_run, base_dir, dataset_dir, 
     ({"EPOCHS": "-1", "LORA_DROPOUT": "2"}, ["EPOCHS=-1", "LORA_DROPOUT=2"]),
 ])
 def test_unusable_settings_are_named_all_at_once(run_script, settings, words):
-    refused = run_script(SCRIPT, settings, timeout=30)
+    refused = run_script(SCRIPT, settings, timeout=120)
     assert refused.returncode == 2 and refused.stdout == b""
     assert all(word in refused.stderr.decode() for word in words)
 
