@@ -9,6 +9,7 @@ starts another, which has a process apart read each picture of the batches that 
 
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -25,10 +26,12 @@ from ocr import MemeReader, meme_text
 from predict import go_offline, keep_freed_memory
 from scoring_prompt import view_suffixes
 from scoring_session import evidence, quiet_libraries
-from storage import URL, open_remote_file
+from storage import URL, fetch_ahead, open_remote_file
 
 # Batches that Ray hands a reader ahead: any of them may be what killed the one before it.
 BATCHES_IN_FLIGHT = 2
+# Reading a picture takes about as long as a store takes to answer: a few of them hide even a slow one.
+FETCHED_AHEAD = 4
 STAGES = ("decode", "pixels", "ocr", "caption", "score")
 PREDICTIONS = pa.schema([
     ("path", pa.string()), ("probability", pa.float64()), ("label", pa.int8()), ("probability_text", pa.float64()),
@@ -48,6 +51,7 @@ class PictureReader:
         self.image_processor = load_image_processor(settings.caption_model_dir)
         size = self.image_processor.size
         self.nothing = np.zeros((3, size["height"], size["width"]), dtype=np.float32)
+        self.fetchers = ThreadPoolExecutor(FETCHED_AHEAD, thread_name_prefix="fetch")
         self.apart = None
         context = ray.get_runtime_context()
         self.suspects = BATCHES_IN_FLIGHT if context.get_actor_id() and context.was_current_actor_reconstructed else 0
@@ -55,7 +59,8 @@ class PictureReader:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Columns path, content in; path, pixels, seen (whether `pixels` is a picture), text, error, <stage>_ms out."""
         read = self._read_apart if self.suspects else self.read
-        rows = [read(*row) for row in zip(batch["path"], batch["content"], strict=True)]
+        rows = zip(batch["path"], batch["content"], strict=True)
+        rows = [read(*row) for row in fetch_ahead(rows, self.fetchers, FETCHED_AHEAD)]
         self.suspects = max(0, self.suspects - 1)
         self.apart = self.apart if self.suspects else None  # without a handle to it, Ray ends it
         return {

@@ -7,6 +7,9 @@ of pyarrow's file systems stand behind a question mark: `s3://bucket/memes?regio
 import io
 import os
 import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -16,6 +19,7 @@ URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 STORES = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 # A picture from elsewhere is held in memory while it is decoded.
 MAX_PICTURE_BYTES = 256 * 2**20
+CHUNK_BYTES = 2**20
 
 
 class UnusableUrl(Exception):
@@ -89,13 +93,52 @@ def _as_fsspec(filesystem: FileSystem):
 
 
 def open_remote_file(url: str) -> BinaryIO:
-    """A picture's whole content, fetched; raises OSError or ValueError."""
+    """A picture's whole content, fetched; raises OSError (FileNotFoundError where the store says so) or ValueError."""
     try:
-        filesystem, path = locate(url)
-    except UnusableUrl as error:
+        with _open_stream(url) as stream:
+            content = io.BytesIO()
+            # A stream over HTTP gives what has come so far, however much is asked for.
+            while content.tell() <= MAX_PICTURE_BYTES and (chunk := stream.read(CHUNK_BYTES)):
+                content.write(chunk)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # UnusableUrl, and what aiohttp and other libraries raise of their own
         raise OSError(str(error)) from error
-    with filesystem.open_input_stream(path) as stream:
-        content = stream.read(MAX_PICTURE_BYTES + 1)
-    if len(content) > MAX_PICTURE_BYTES:
+    if content.tell() > MAX_PICTURE_BYTES:
         raise OSError(f"more than {MAX_PICTURE_BYTES} bytes")
-    return io.BytesIO(content)
+    content.seek(0)
+    return content
+
+
+def _open_stream(url: str):
+    filesystem, path = locate(url)
+    if not isinstance(filesystem, PyFileSystem):
+        return filesystem.open_input_stream(path)
+    # Asked for its size first, as pyarrow does, an HTTP server that fails counts as one without the file, and a
+    # picture costs three requests; told some size, fsspec streams the answer to one.
+    streamed = {"block_size": 0, "size": 1} if _scheme(url) in ("http", "https") else {}
+    return filesystem.handler.fs.open(path, "rb", **streamed)
+
+
+def fetch_ahead(
+    rows: Iterable[tuple[str, bytes | None]], pool: Executor, ahead: int
+) -> Iterator[tuple[str, bytes | None]]:
+    """The same (path, content), pictures at URLs fetched while up to `ahead` others before them are worked on.
+
+    Where that fails the content stays None: opened in its turn, the picture has a second try.
+    """
+    coming = deque()
+    for row in rows:
+        coming.append(pool.submit(_fetched, *row))
+        if len(coming) > ahead:
+            yield coming.popleft().result()
+    yield from (future.result() for future in coming)
+
+
+def _fetched(path: str, content: bytes | None) -> tuple[str, bytes | None]:
+    if content is None and URL.match(path):
+        try:
+            content = open_remote_file(path).read()
+        except Exception:  # file systems raise whatever they like
+            content = None
+    return path, content
