@@ -35,6 +35,8 @@ from script_settings import ENVIRONMENT, read_settings
 # Ray Data's own steps (listing, sifting out what is done, cutting blocks, writing) need a little of a CPU; counted as
 # CPUs beside the readers', they cannot wait for one that a reader keeps.
 ENGINE_CPUS = 3
+# With one CPU beside the readers' a resumed run waited for ever, with none any run did: what sifts takes a whole one.
+FEWEST_ENGINE_CPUS = 2
 LITTLE_CPU = {"num_cpus": 0.1}
 
 
@@ -154,7 +156,7 @@ def scored(settings: Settings, source, filesystem, folder: str):
 
     resources = ray.cluster_resources()
     num_gpus = settings.num_gpus if settings.num_gpus is not None else float(resources.get("GPU", 0) > 0)
-    readers = settings.ocr_workers or max(1, math.floor(resources.get("CPU", 0)) - ENGINE_CPUS)
+    readers = count_readers(settings.ocr_workers, resources.get("CPU", 0))
     shared = SimpleNamespace(**{
         **settings.model_dump(), "num_gpus": num_gpus, "folder": os.getcwd(),
         "llm_dir": settings.llm_dir.resolve(), "caption_model_dir": settings.caption_model_dir.resolve()})
@@ -172,6 +174,16 @@ def scored(settings: Settings, source, filesystem, folder: str):
         MemeScorer, fn_constructor_args=(shared,), batch_size=settings.batch_size, num_cpus=0, num_gpus=num_gpus,
         compute=ActorPoolStrategy(
             size=settings.workers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT, max_concurrent_calls_per_actor=2))
+
+
+def count_readers(asked: int, cpus: float) -> int:
+    """Processes that read pictures on a cluster of `cpus`, `asked` or as many as it has room for; warns if too many."""
+    readers = asked or max(1, math.floor(cpus) - ENGINE_CPUS)
+    if readers + FEWEST_ENGINE_CPUS > cpus:  # no error: a cluster may grow
+        print(f"predict_with_ray.py: {readers} readers and Ray's own steps need {readers + FEWEST_ENGINE_CPUS} CPUs, "
+              f"the cluster has {cpus:g}: unless it grows, the run may wait for ever. Lower OCR_WORKERS, or add CPUs.",
+              file=sys.stderr, flush=True)
+    return readers
 
 
 @contextmanager

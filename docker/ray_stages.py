@@ -30,7 +30,7 @@ from storage import URL, fetch_ahead, open_remote_file
 
 # Batches that Ray hands a reader ahead: any of them may be what killed the one before it.
 BATCHES_IN_FLIGHT = 2
-# Reading a picture takes about as long as a store takes to answer: a few of them hide even a slow one.
+# Enough to hide a store that takes no longer to answer than four pictures take to be read.
 FETCHED_AHEAD = 4
 STAGES = ("decode", "pixels", "ocr", "caption", "score")
 PREDICTIONS = pa.schema([

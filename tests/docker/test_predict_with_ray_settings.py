@@ -1,0 +1,58 @@
+"""What predict_with_ray.py is told, and what it is refused or warned of; no Ray is started here."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+
+def test_settings_shared_with_predict_are_alike():
+    from predict import Settings as OneMachine
+    from predict_with_ray import Settings
+
+    ours, theirs = Settings.model_fields, OneMachine.model_fields
+    shared = ours.keys() & theirs.keys() - {"ocr_workers", "progress_seconds"}
+    assert len(shared) > 10
+    for name in shared:
+        assert (ours[name].default, ours[name].annotation) == (theirs[name].default, theirs[name].annotation), name
+        assert repr(ours[name].metadata) == repr(theirs[name].metadata), name
+
+
+@pytest.mark.parametrize(("asked", "cpus", "readers", "needed"), [
+    (0, 64, 61, None), (0, 3, 1, None), (0, 2, 1, 3), (0, 0, 1, 3), (6, 8, 6, None), (7, 8, 7, 9), (256, 32, 256, 258),
+])
+def test_readers_that_leave_ray_no_cpu_are_warned_of(capsys, asked, cpus, readers, needed):
+    from predict_with_ray import count_readers
+
+    assert count_readers(asked, cpus) == readers
+    warned = capsys.readouterr().err
+    assert f"need {needed} CPUs, the cluster has {cpus}: unless it grows" in warned if needed else not warned
+
+
+@pytest.mark.parametrize(("settings", "named"), [
+    ({"INPUT": "/none"}, b"INPUT=/none: no pictures"),
+    ({"OUTPUT": "nowhere://x"}, b"OUTPUT=nowhere://x: Protocol not known"),
+    ({"NUM_GPUS": "1.5"}, b"NUM_GPUS=1.5: is neither a fraction"),
+    ({"INPUT": "memes.parquet", "PATH_COLUMN": "url"}, b"has no column url (PATH_COLUMN): it has image"),
+    ({"LLM_DIR": "."}, b"attach_policy.py"),
+])
+def test_what_cannot_be_used_is_named_before_ray_starts(run_script, models, tmp_path, settings, named):
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "memes.parquet")
+    defaults = {**models, "INPUT": "memes.parquet", "OUTPUT": "output"}
+    done = run_script("docker/predict_with_ray.py", defaults | settings, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2 and named in done.stderr and b"Traceback" not in done.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_example_cluster_is_one_by_rays_own_schema(repo):
+    import jsonschema
+    import ray
+    import yaml
+
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text())
+    cluster = yaml.safe_load((repo / "docker/ray-cluster.yaml").read_text())
+    jsonschema.validate(cluster, schema)
+    pinned = (repo / "requirements-scale.txt").read_text().split("ray[data]==")[1].split()[0]
+    assert f"ray[default]=={pinned}" in " ".join(cluster["setup_commands"])
