@@ -51,9 +51,19 @@ def write_raw(root: Path, count: int) -> int:
             file = (number - 1) // ITEMS_A_FILE
             folder = root / f"model_general_{file // FILES_A_FOLDER:03d}"
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{file % FILES_A_FOLDER + 1:04d}.json").write_text(json.dumps({
-                "asked": {"model": "made/up"}, "label": "ok", "category": "general", "language": "en", "source": None,
-                "items": items, "reply": {}}))
+            (folder / f"{file % FILES_A_FOLDER + 1:04d}.json").write_text(
+                json.dumps(
+                    {
+                        "asked": {"model": "made/up"},
+                        "label": "ok",
+                        "category": "general",
+                        "language": "en",
+                        "source": None,
+                        "items": items,
+                        "reply": {},
+                    }
+                )
+            )
             items = []
     return near
 
@@ -67,17 +77,22 @@ def measure(count: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         near = write_raw(Path(scratch, "raw"), count)
         started, cpu_before = time.monotonic(), cpu_seconds()
-        subprocess.run([sys.executable, str(REPOSITORY / "data_preparation" / "clean_dataset.py")], check=True,
-                       env={**os.environ, "RAW_ROOT": f"{scratch}/raw", "OUTPUT_DIR": f"{scratch}/dataset"},
-                       capture_output=True)
+        subprocess.run(
+            [sys.executable, str(REPOSITORY / "data_preparation" / "clean_dataset.py")],
+            check=True,
+            env={**os.environ, "RAW_ROOT": f"{scratch}/raw", "OUTPUT_DIR": f"{scratch}/dataset"},
+            capture_output=True,
+        )
         elapsed = time.monotonic() - started
         cpu = cpu_seconds() - cpu_before
         report = json.loads(Path(scratch, "dataset", "cleaning_report.json").read_text())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     found = report["rejected"].get("near_duplicate", 0)
-    print(f"{count:,} items: {elapsed:.1f} s ({cpu:.1f} s of CPU), {peak:.2f} GB at most, {found:,} of {near:,} "
-          f"planted near duplicates found ({found / near:.1%}), {report['rejected'].get('duplicate', 0):,} repeats",
-          flush=True)
+    print(
+        f"{count:,} items: {elapsed:.1f} s ({cpu:.1f} s of CPU), {peak:.2f} GB at most, {found:,} of {near:,} "
+        f"planted near duplicates found ({found / near:.1%}), {report['rejected'].get('duplicate', 0):,} repeats",
+        flush=True,
+    )
     return elapsed
 
 

@@ -52,8 +52,16 @@ def main() -> None:
         save(parts, folder / "dataset")
         base = settings.base_dir or make_base(folder, settings.llm_steps)
         dataset = {"DATASET_DIR": folder / "dataset", "SEED": settings.seed}
-        run("train_model.py", MODEL_DIR=base, OUTPUT_DIR=folder / "lora", EPOCHS=settings.epochs,
-            EVAL_STEPS=100, SAVE_STEPS=100, **TRAINING, **dataset)
+        run(
+            "train_model.py",
+            MODEL_DIR=base,
+            OUTPUT_DIR=folder / "lora",
+            EPOCHS=settings.epochs,
+            EVAL_STEPS=100,
+            SAVE_STEPS=100,
+            **TRAINING,
+            **dataset,
+        )
         run("load_lora.py", MODEL_DIR=base, LORA_DIR=folder / "lora", OUTPUT_DIR=folder / "merged")
         for split in ("validation", "test"):
             run("evaluate_model.py", MODEL_DIR=folder / "merged", OUTPUT_DIR=folder / split, SPLIT=split, **dataset)
@@ -75,9 +83,19 @@ def read_cases(path: Path) -> list[dict]:
     for case in cases:
         if case["ref_templ_id"]:
             parents[root(str(int(float(case["ref_templ_id"]))))] = root(case["templ_id"])
-    return [{"id": case["case_id"], "image": None, "text": case["test_case"].strip(),
-             "label": int(case["label_gold"] == "hateful"), "language": "en", "category": case["functionality"],
-             "group": root(case["templ_id"]), "source": "HateCheck"} for case in cases]
+    return [
+        {
+            "id": case["case_id"],
+            "image": None,
+            "text": case["test_case"].strip(),
+            "label": int(case["label_gold"] == "hateful"),
+            "language": "en",
+            "category": case["functionality"],
+            "group": root(case["templ_id"]),
+            "source": "HateCheck",
+        }
+        for case in cases
+    ]
 
 
 def split_by_template(rows: list[dict], seed: int) -> dict[str, list[dict]]:
@@ -98,8 +116,7 @@ def save(parts: dict[str, list[dict]], folder: Path) -> None:
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
     columns = ("id", "image", "text", "language", "category", "group", "source")
-    features = Features({**{name: Value("string") for name in columns},
-                         "label": ClassLabel(names=["ok", "offensive"])})
+    features = Features({**{name: Value("string") for name in columns}, "label": ClassLabel(names=["ok", "offensive"])})
     DatasetDict({name: Dataset.from_list(rows, features=features) for name, rows in parts.items()}).save_to_disk(folder)
 
 
@@ -110,10 +127,14 @@ def make_base(folder: Path, steps: int) -> Path:
 
 def run(script: str, **variables) -> None:
     """Run a script of training_pipeline; its results go to stderr here, where the benchmark's progress goes."""
-    environment = {**{name: value for name, value in os.environ.items() if name not in Settings.model_fields},
-                   "OMP_WAIT_POLICY": "passive", **{name: str(value) for name, value in variables.items()}}
-    done = subprocess.run([sys.executable, str(ROOT / "training_pipeline" / script)], env=environment,
-                          capture_output=True, text=True)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name not in Settings.model_fields},
+        "OMP_WAIT_POLICY": "passive",
+        **{name: str(value) for name, value in variables.items()},
+    }
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "training_pipeline" / script)], env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"{script} failed:\n{done.stderr[-3000:]}")
     print(done.stdout, end="", file=sys.stderr, flush=True)
@@ -128,14 +149,22 @@ def print_result(parts: dict[str, list[dict]], report: dict, seconds: float) -> 
     print("\n| on the held-out templates | AUROC |\n| --- | --- |")
     print(f"| model | {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, by group of templates) |")
     print(f"| TF-IDF floor | {floor['auroc']:.4f} |")
-    print(f"| TF-IDF floor on shuffled labels | {floor['shuffled']['auroc_mean']:.4f} "
-          f"({floor['shuffled']['auroc_lowest']:.4f} to {floor['shuffled']['auroc_highest']:.4f}) |")
+    print(
+        f"| TF-IDF floor on shuffled labels | {floor['shuffled']['auroc_mean']:.4f} "
+        f"({floor['shuffled']['auroc_lowest']:.4f} to {floor['shuffled']['auroc_highest']:.4f}) |"
+    )
     chance = report["shuffled_control"]
-    print(f"| model against shuffled labels | 95 % {chance['auroc_interval'][0]:.4f} to "
-          f"{chance['auroc_interval'][1]:.4f}, p {chance['p_value']:.3f} |")
-    verdict = ("the model beats the TF-IDF floor" if low > floor["auroc"] else
-               "the model's AUROC is above the TF-IDF floor's, but its interval holds the floor"
-               if report["auroc"] > floor["auroc"] else "this base does not beat the TF-IDF floor")
+    print(
+        f"| model against shuffled labels | 95 % {chance['auroc_interval'][0]:.4f} to "
+        f"{chance['auroc_interval'][1]:.4f}, p {chance['p_value']:.3f} |"
+    )
+    verdict = (
+        "the model beats the TF-IDF floor"
+        if low > floor["auroc"]
+        else "the model's AUROC is above the TF-IDF floor's, but its interval holds the floor"
+        if report["auroc"] > floor["auroc"]
+        else "this base does not beat the TF-IDF floor"
+    )
     print(f"\nOn templates that it never saw, {verdict}. {seconds:.0f} s in all.")
 
 

@@ -46,8 +46,10 @@ def main() -> int:
     for name in settings.engines.split(","):
         read = ENGINES[name.strip()](settings.threads)
         for group in dict.fromkeys(group for group, _, _ in memes):
-            print(table_row(group, name, measure(read, [meme for meme in memes if meme[0] == group], settings.show)),
-                  flush=True)
+            print(
+                table_row(group, name, measure(read, [meme for meme in memes if meme[0] == group], settings.show)),
+                flush=True,
+            )
     return 0
 
 
@@ -125,19 +127,26 @@ def measure(read, memes, show: bool) -> dict[str, float]:
         if show and wanted != found:
             print(f"truth {truth!r}\n read {text!r}", file=sys.stderr)
     count = len(memes)
-    return {"images": count, "recall": shared / max(1, true_words), "precision": shared / max(1, read_words),
-            "cer": edits / max(1, length), "seconds": wall / count, "cpu": cpu / count}
+    return {
+        "images": count,
+        "recall": shared / max(1, true_words),
+        "precision": shared / max(1, read_words),
+        "cer": edits / max(1, length),
+        "seconds": wall / count,
+        "cpu": cpu / count,
+    }
 
 
 def words(text: str) -> collections.Counter:
     """Words in lower case; each Chinese character is a word of its own, Tamil signs stay with their letters."""
-    return collections.Counter(re.findall(r"[\u4e00-\u9fff]|[\u0b80-\u0bff]+|[^\W\u4e00-\u9fff\u0b80-\u0bff]+",
-                                          plain_characters(text)))
+    return collections.Counter(
+        re.findall(r"[\u4e00-\u9fff]|[\u0b80-\u0bff]+|[^\W\u4e00-\u9fff\u0b80-\u0bff]+", plain_characters(text))
+    )
 
 
 def plain_characters(text: str) -> str:
     """Lower case, compatibility forms united (full-width punctuation), no joiners, no spaces beside Chinese."""
-    text = unicodedata.normalize("NFKC", text).lower().translate({0x200b: None, 0x200c: None, 0x200d: None})
+    text = unicodedata.normalize("NFKC", text).lower().translate({0x200B: None, 0x200C: None, 0x200D: None})
     text = re.sub(r"\s*([\u4e00-\u9fff\u3001\u3002])\s*", r"\1", text)
     return " ".join(text.split())
 
@@ -148,14 +157,18 @@ def edit_distance(first: str, second: str) -> int:
     for number, character in enumerate(first, 1):
         diagonal, row[0] = row[0], number
         for column, other in enumerate(second, 1):
-            diagonal, row[column] = row[column], min(
-                row[column] + 1, row[column - 1] + 1, diagonal + (character != other))
+            diagonal, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, diagonal + (character != other)),
+            )
     return row[-1]
 
 
 def table_row(group: str, engine: str, found: dict[str, float]) -> str:
-    return (f"| {group} | {engine} | {found['images']} | {found['recall']:.3f} | {found['precision']:.3f} | "
-            f"{found['cer']:.3f} | {found['seconds']:.2f} | {found['cpu']:.2f} |")
+    return (
+        f"| {group} | {engine} | {found['images']} | {found['recall']:.3f} | {found['precision']:.3f} | "
+        f"{found['cer']:.3f} | {found['seconds']:.2f} | {found['cpu']:.2f} |"
+    )
 
 
 if __name__ == "__main__":

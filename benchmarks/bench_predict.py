@@ -75,7 +75,7 @@ def pictures(settings, folder: Path) -> list[str]:
         for number, (_, picture, _) in enumerate(rendered_memes(1 + settings.images // 4)):
             found.append(str(folder / f"{number}.png"))
             picture.save(found[-1])
-    return (found * (1 + settings.images // len(found)))[:settings.images]
+    return (found * (1 + settings.images // len(found)))[: settings.images]
 
 
 def compare(settings, folder: Path, paths: list[str]) -> dict:
@@ -102,10 +102,18 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     half = in_half(plain_llm(folder, device, "bfloat16"), scorer.prompt, ordinary["memes"])
     ours = our_way(settings, captioner, scorer, MemeReader(workers=settings.ocr_workers, exact=exact), paths)
     again = scored_again(scorer, ordinary["memes"], settings.batch_size)
-    return {"ordinary": ordinary, "half": half, "ours": ours, "device": device, "dtypes": (plain_dtype, dtype),
-            "dp": max(abs(p - q) for p, q in zip(ordinary["probabilities"], again, strict=True)),
-            "same_captions": sum(first[1] == second.caption for first, second in
-                                 zip(ordinary["memes"], ours["memes"], strict=True)), "scorer": scorer}
+    return {
+        "ordinary": ordinary,
+        "half": half,
+        "ours": ours,
+        "device": device,
+        "dtypes": (plain_dtype, dtype),
+        "dp": max(abs(p - q) for p, q in zip(ordinary["probabilities"], again, strict=True)),
+        "same_captions": sum(
+            first[1] == second.caption for first, second in zip(ordinary["memes"], ours["memes"], strict=True)
+        ),
+        "scorer": scorer,
+    }
 
 
 def our_way(settings, captioner, scorer, reader, paths: list[str]) -> dict:
@@ -131,14 +139,19 @@ def our_way(settings, captioner, scorer, reader, paths: list[str]) -> dict:
         for meme in batch:
             meme.text = meme_text(meme.reading.result())
         begun = time.perf_counter()
-        score_batch(batch, lambda text, caption: view_suffixes(scorer.prompt, text, caption, 256),
-                    scorer.probabilities, 0.5)
+        score_batch(
+            batch, lambda text, caption: view_suffixes(scorer.prompt, text, caption, 256), scorer.probabilities, 0.5
+        )
         seconds["score"] += time.perf_counter() - begun
         done += batch
     total = time.perf_counter() - start
     intake.close()
-    return {"seconds": seconds, "total": total, "memes": done,
-            "undisturbed": undisturbed(captioner, scorer, done, settings.batch_size)}
+    return {
+        "seconds": seconds,
+        "total": total,
+        "memes": done,
+        "undisturbed": undisturbed(captioner, scorer, done, settings.batch_size),
+    }
 
 
 def undisturbed(captioner, scorer, memes, batch_size: int) -> dict[str, float]:
@@ -146,7 +159,7 @@ def undisturbed(captioner, scorer, memes, batch_size: int) -> dict[str, float]:
     marks = [time.perf_counter()]
     for _ in range(PASSES):
         for start in range(0, len(memes), batch_size):
-            captioner.captions([meme.picture.result() for meme in memes[start:start + batch_size]])
+            captioner.captions([meme.picture.result() for meme in memes[start : start + batch_size]])
     marks.append(time.perf_counter())
     for _ in range(PASSES):
         scored_again(scorer, [(meme.text, meme.caption) for meme in memes], batch_size)
@@ -160,7 +173,9 @@ def scored_again(scorer, memes, batch_size: int) -> list[float]:
 
     found = []
     for start in range(0, len(memes), batch_size):
-        views = [view_suffixes(scorer.prompt, text, caption, 256) for text, caption in memes[start:start + batch_size]]
+        views = [
+            view_suffixes(scorer.prompt, text, caption, 256) for text, caption in memes[start : start + batch_size]
+        ]
         flat = iter(scorer.probabilities([suffix for view in views for suffix in view.values()]))
         found += [sum(next(flat) for _ in view) / len(view) for view in views]
     return found
@@ -168,9 +183,11 @@ def scored_again(scorer, memes, batch_size: int) -> list[float]:
 
 def report(settings, found: dict) -> None:
     ordinary, ours, count = found["ordinary"], found["ours"], settings.images
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, device {found['device']}, "
-          f"LLM {settings.llm_size}, BLIP {settings.blip_size}, ordinary in {found['dtypes'][0]}, "
-          f"ours in {found['dtypes'][1]}, {count} images, batch {settings.batch_size}\n")
+    print(
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, device {found['device']}, "
+        f"LLM {settings.llm_size}, BLIP {settings.blip_size}, ordinary in {found['dtypes'][0]}, "
+        f"ours in {found['dtypes'][1]}, {count} images, batch {settings.batch_size}\n"
+    )
     rows = [
         ("caption", ordinary["seconds"]["caption"], ours["undisturbed"]["caption"]),
         ("score, both views", ordinary["seconds"]["score"], ours["undisturbed"]["score"]),
@@ -181,9 +198,11 @@ def report(settings, found: dict) -> None:
     print(f"| decode and read text | {ordinary['seconds']['read'] / count:.3f} | (overlapped) | |")
     for stage, slow, fast in rows:
         print(f"| {stage} | {slow / count:.3f} | {fast / count:.3f} | {slow / fast:.1f} |")
-    print(f"\n{count / ours['total']:.2f} images/s; largest |dp| on the same texts and captions {found['dp']:.1e}; "
-          f"same captions {found['same_captions']}/{count}; host memory at most "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+    print(
+        f"\n{count / ours['total']:.2f} images/s; largest |dp| on the same texts and captions {found['dp']:.1e}; "
+        f"same captions {found['same_captions']}/{count}; host memory at most "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+    )
     if settings.peak_tflops:
         scorer = found["scorer"]
         tokens = sum(len(suffix) for meme in ours["memes"] for suffix in meme_suffixes(scorer, meme))
@@ -206,8 +225,13 @@ def start_up_seconds(folder: Path, path: str) -> float:
     save_random_captioner(folder / "tiny-blip", "tiny")
     environment = {**os.environ, "LLM_DIR": str(folder / "tiny-llm"), "CAPTION_MODEL_DIR": str(folder / "tiny-blip")}
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, str(ROOT / "docker/predict.py")], env=environment,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "docker/predict.py")],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     process.stdin.write(path.encode() + b"\n")
     process.stdin.flush()
     process.stdout.readline()

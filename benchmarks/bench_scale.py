@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     load: float = Field(0.7, gt=0, le=1, description="estimate: share of the time in which machines do useful work")
     parameters: float = Field(7.24e9, gt=0, description="estimate: parameters of the chat model")
     caption_tflop: float = Field(
-        0.12, gt=0, description="estimate: TFLOP of a caption by BLIP base (0.10 the picture, 0.02 twenty tokens)")
+        0.12, gt=0, description="estimate: TFLOP of a caption by BLIP base (0.10 the picture, 0.02 twenty tokens)"
+    )
     gpu_tflops: float = Field(100, gt=0, description="estimate: TFLOP/s that a GPU sustains on packed rows")
 
 
@@ -63,7 +64,8 @@ def main() -> int:
         found = {"predict.py": both_runs(settings, folder, paths, {})}
         for workers in ("1", "2"):
             found[f"predict_with_ray.py, {workers} + {workers} workers"] = both_runs(
-                settings, folder, paths, {"WORKERS": workers, "OCR_WORKERS": workers})
+                settings, folder, paths, {"WORKERS": workers, "OCR_WORKERS": workers}
+            )
         report(settings, found)
         estimate(settings, folder, found["predict_with_ray.py, 1 + 1 workers"])
     return 0
@@ -80,7 +82,7 @@ def distinct(paths: list[str], folder: Path) -> list[str]:
 
 def both_runs(settings, folder: Path, paths: list[str], workers: dict) -> dict:
     """images_a_second, start_up (seconds), memory {kind: MiB}, rows [dict], output (folder, if by Ray)."""
-    few = timed(settings, folder, paths[:settings.few_images], workers)
+    few = timed(settings, folder, paths[: settings.few_images], workers)
     many = timed(settings, folder, paths, workers)
     rate = (len(paths) - settings.few_images) / (many["seconds"] - few["seconds"])
     return many | {"images_a_second": rate, "start_up": few["seconds"] - settings.few_images / rate}
@@ -92,15 +94,22 @@ def timed(settings, folder: Path, paths: list[str], workers: dict) -> dict:
     output = Path(tempfile.mkdtemp(dir=folder))
     common = {"LLM_DIR": folder / "llm", "CAPTION_MODEL_DIR": folder / "blip", "BATCH_SIZE": settings.batch_size}
     if workers:
-        script, own = "predict_with_ray.py", {
-            **workers, "INPUT": folder / "stdin.txt", "OUTPUT": output / "rows", "ROWS_A_FILE": settings.batch_size}
+        script, own = (
+            "predict_with_ray.py",
+            {**workers, "INPUT": folder / "stdin.txt", "OUTPUT": output / "rows", "ROWS_A_FILE": settings.batch_size},
+        )
     else:
         script, own = "predict.py", {"DETAILS_PATH": output / "rows.jsonl"}
     environment = {**os.environ, **{name: str(value) for name, value in {**common, **own}.items()}}
     start = time.perf_counter()
     with open(folder / "stdin.txt", "rb") as stdin, open(folder / "log", "wb") as log:
-        process = subprocess.Popen([sys.executable, str(ROOT / "docker" / script)], env=environment, stdin=stdin,
-                                   stdout=subprocess.DEVNULL, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "docker" / script)],
+            env=environment,
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
         memory = watch(process)
     if process.returncode:
         raise SystemExit(f"{script} failed:\n{(folder / 'log').read_text()[-3000:]}")
@@ -138,18 +147,24 @@ def rows_of(output: Path) -> list[dict]:
 
 
 def report(settings, found: dict) -> None:
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, no GPU, LLM {settings.llm_size}, "
-          f"BLIP {settings.blip_size}, {settings.images} and {settings.few_images} images\n")
+    print(
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, no GPU, LLM {settings.llm_size}, "
+        f"BLIP {settings.blip_size}, {settings.images} and {settings.few_images} images\n"
+    )
     print("| | images/s | of predict.py | start-up, s | largest difference | script, MiB | reader | scorer | rest |")
     print("| --- " * 9 + "|")
     plain = found["predict.py"]
     for name, run in found.items():
         memory = [run["memory"].get(kind) for kind in ("script", *KINDS, "rest")]
-        difference = max(abs(row["probability"] - exact["probability"])
-                         for row, exact in zip(run["rows"], plain["rows"], strict=True))
+        difference = max(
+            abs(row["probability"] - exact["probability"])
+            for row, exact in zip(run["rows"], plain["rows"], strict=True)
+        )
         sizes = " | ".join(f"{size:.0f}" if size else "" for size in memory)
-        print(f"| {name} | {run['images_a_second']:.2f} | {run['images_a_second'] / plain['images_a_second']:.2f} | "
-              f"{run['start_up']:.1f} | {difference:.1e} | {sizes} |")
+        print(
+            f"| {name} | {run['images_a_second']:.2f} | {run['images_a_second'] / plain['images_a_second']:.2f} | "
+            f"{run['start_up']:.1f} | {difference:.1e} | {sizes} |"
+        )
 
 
 def estimate(settings, folder: Path, run: dict) -> None:
@@ -158,14 +173,19 @@ def estimate(settings, folder: Path, run: dict) -> None:
     reading = mean(sum(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr")) for row in good) / 1000
     tokens = mean_tokens(folder / "llm", good)
     memory = run["memory"]["PictureReader"]
-    row_bytes, key_bytes = (sum(file.stat().st_size for file in (run["output"] / name).glob("*.parquet"))
-                            / len(run["rows"]) for name in ("rows", "rows.checkpoint"))
+    row_bytes, key_bytes = (
+        sum(file.stat().st_size for file in (run["output"] / name).glob("*.parquet")) / len(run["rows"])
+        for name in ("rows", "rows.checkpoint")
+    )
     print(f"\nOn paper, {settings.a_day:,} pictures a day:\n\n| | | from |\n| --- | --- | --- |")
     for line in [
         ("reading a picture", f"{reading:.2f} s of a CPU", "measured, 1 + 1 workers"),
         ("tokens a picture, both views", f"{tokens:.0f}", "measured: these texts, captions of full length"),
-        ("OUTPUT and checkpoint, a picture", f"{row_bytes:.0f} and {key_bytes:.0f} bytes",
-         f"measured, files of {settings.batch_size} rows; larger ones compress better"),
+        (
+            "OUTPUT and checkpoint, a picture",
+            f"{row_bytes:.0f} and {key_bytes:.0f} bytes",
+            f"measured, files of {settings.batch_size} rows; larger ones compress better",
+        ),
         ("memory of a reader", f"{memory:.0f} MiB", "measured"),
         *on_paper(settings, reading, tokens, memory, row_bytes + key_bytes),
     ]:
@@ -188,8 +208,11 @@ def on_paper(settings, reading: float, tokens: float, memory: float, stored: flo
         ("CPUs that read", f"{readers:,.0f}", "pictures a second x seconds / load"),
         ("their memory", f"{readers * memory / 1024:,.0f} GiB", "CPUs x memory of a reader"),
         ("GPUs that score", f"{gpus:,.1f}", "pictures a second x TFLOP / TFLOP/s / load"),
-        ("from readers to scorers", f"{a_second * 3 * side * side * 4 / 1e9:.2f} GB/s",
-         f"3 x {side} x {side} float32 a picture"),
+        (
+            "from readers to scorers",
+            f"{a_second * 3 * side * side * 4 / 1e9:.2f} GB/s",
+            f"3 x {side} x {side} float32 a picture",
+        ),
         ("OUTPUT and checkpoint a day", f"{settings.a_day * stored / 1e9:,.0f} GB", "pictures x bytes"),
         ("CPU hours a day", f"{readers * 24:,.0f}", "to be multiplied by your price"),
         ("GPU hours a day", f"{gpus * 24:,.0f}", "to be multiplied by your price"),

@@ -34,14 +34,23 @@ from script_settings import ENVIRONMENT, read_settings  # noqa: E402
 SIDES = ("ours", "trl", "padded")
 TRIED_ONCE = ("trl-padding-free", "trl-packing")  # after the rounds: slower on the CPU, and slow to measure
 NAMES = {
-    "ours": "ours: packed rows", "padded": "ours, PACKED_ROWS=0: padded rows, LM head at the answers",
-    "trl": "TRL SFTTrainer: padded rows", "trl-padding-free": "TRL SFTTrainer, padding_free=True",
+    "ours": "ours: packed rows",
+    "padded": "ours, PACKED_ROWS=0: padded rows, LM head at the answers",
+    "trl": "TRL SFTTrainer: padded rows",
+    "trl-padding-free": "TRL SFTTrainer, padding_free=True",
     "trl-packing": "TRL SFTTrainer, packing=True, two rows a sequence",
 }
 VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 ASKED_GAIN = 4
-QUICK = {"model_size": "tiny", "batch_size": 4, "prefix_tokens": 100, "suffix_tokens": 20, "steps": 2, "rounds": 2,
-         "sweep_repeats": 1}
+QUICK = {
+    "model_size": "tiny",
+    "batch_size": 4,
+    "prefix_tokens": 100,
+    "suffix_tokens": 20,
+    "steps": 2,
+    "rounds": 2,
+    "sweep_repeats": 1,
+}
 LARGEST_LOSS_DIFFERENCE = 1e-3
 
 
@@ -78,12 +87,21 @@ def main() -> int:
 
 def make_task(settings, scratch: Path) -> dict:
     """What the children are told; makes the model's folder (in a process of its own: this one stays small)."""
-    making = f"import random_models, pathlib; random_models.save_random_llm(pathlib.Path({str(scratch / 'llm')!r}), " \
-             f"{settings.model_size!r}, 'float32')"
+    making = (
+        f"import random_models, pathlib; random_models.save_random_llm(pathlib.Path({str(scratch / 'llm')!r}), "
+        f"{settings.model_size!r}, 'float32')"
+    )
     subprocess.run([sys.executable, "-c", making], cwd=ROOT / "benchmarks", check=True, stderr=subprocess.DEVNULL)
-    return {"model_dir": str(scratch / "llm"), "scratch": str(scratch / "trainer"), "quick": settings.quick,
-            "batch_size": settings.batch_size, "steps": settings.steps, "prefix_tokens": settings.prefix_tokens,
-            "suffix_tokens": settings.suffix_tokens, "repeats": settings.sweep_repeats}
+    return {
+        "model_dir": str(scratch / "llm"),
+        "scratch": str(scratch / "trainer"),
+        "quick": settings.quick,
+        "batch_size": settings.batch_size,
+        "steps": settings.steps,
+        "prefix_tokens": settings.prefix_tokens,
+        "suffix_tokens": settings.suffix_tokens,
+        "repeats": settings.sweep_repeats,
+    }
 
 
 def compare(settings, task: dict) -> list[dict]:
@@ -103,15 +121,22 @@ def compare(settings, task: dict) -> list[dict]:
 
 
 def start(script: str, task: dict) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(ROOT / "benchmarks" / script), json.dumps(task)], text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "benchmarks" / script), json.dumps(task)],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def answer(child: subprocess.Popen) -> dict:
     line = child.stdout.readline()
     if not line:
-        raise SystemExit(f"{' '.join(child.args[1:])} ended without an answer: run it alone to see why "
-                         "(pip install -r benchmarks/requirements.txt ?)")
+        raise SystemExit(
+            f"{' '.join(child.args[1:])} ended without an answer: run it alone to see why "
+            "(pip install -r benchmarks/requirements.txt ?)"
+        )
     return json.loads(line)
 
 
@@ -129,11 +154,17 @@ def summarise(rounds: list[dict]) -> dict[str, dict]:
     by_side = defaultdict(list)
     for found in rounds:
         by_side[found["side"]].append(found)
-    return {name: {"rows_per_second": statistics.median(speeds := [found["rows_per_second"] for found in several]),
-                   "rows_per_cpu_second": statistics.median(found["rows_per_cpu_second"] for found in several),
-                   "range": (min(speeds), max(speeds)), "first_loss": several[0]["first_loss"],
-                   "before_mb": several[0]["before_mb"], "peak_mb": max(found["peak_mb"] for found in several)}
-            for name, several in by_side.items()}
+    return {
+        name: {
+            "rows_per_second": statistics.median(speeds := [found["rows_per_second"] for found in several]),
+            "rows_per_cpu_second": statistics.median(found["rows_per_cpu_second"] for found in several),
+            "range": (min(speeds), max(speeds)),
+            "first_loss": several[0]["first_loss"],
+            "before_mb": several[0]["before_mb"],
+            "peak_mb": max(found["peak_mb"] for found in several),
+        }
+        for name, several in by_side.items()
+    }
 
 
 def best_of_trl(figures: dict) -> str:
@@ -148,21 +179,27 @@ def passes(figures: dict) -> bool:
 
 def heading(settings) -> list[str]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
-    changed = " ".join(f"{name.upper()}={getattr(settings, name)}" for name in sorted(settings.model_fields_set)
-                       if name != "results_dir")
+    changed = " ".join(
+        f"{name.upper()}={getattr(settings, name)}"
+        for name in sorted(settings.model_fields_set)
+        if name != "results_dir"
+    )
     if "OMP_NUM_THREADS" in os.environ:
         changed = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} {changed}".strip()
     return [
-        "# Training on packed rows", "",
+        "# Training on packed rows",
+        "",
         f"{datetime.date.today()}; {platform.machine()} with {widest_vectors()}, {len(os.sched_getaffinity(0))} CPUs; "
         f"{versions}.",
-        f"Command: `{(changed + ' ').lstrip()}python benchmarks/bench_training.py`", "",
+        f"Command: `{(changed + ' ').lstrip()}python benchmarks/bench_training.py`",
+        "",
         f"A Mistral of {settings.model_size} with random weights (NF4, double quantised), LoRA rank 16 on all linear "
         f"layers, float32, P = {settings.prefix_tokens} policy tokens, S = {settings.suffix_tokens} of a row's own on "
         f"the mean, B = {settings.batch_size} rows a step. {settings.rounds} rounds of {settings.steps} steps a side, "
         "the first not counted, in turns; TRL's other settings once, behind them. Memory is the process's "
         "resident set: before training, and its peak while it trains.",
-        ""]
+        "",
+    ]
 
 
 def widest_vectors() -> str:
@@ -171,15 +208,20 @@ def widest_vectors() -> str:
 
 
 def side_table(figures: dict) -> list[str]:
-    lines = ["| side | rows/s (range) | ours is faster by | rows a CPU second | ours by | memory before, MB | peak, MB "
-             "| first-step loss |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| side | rows/s (range) | ours is faster by | rows a CPU second | ours by | memory before, MB | peak, MB "
+        "| first-step loss |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name in SIDES + TRIED_ONCE:
         found = figures[name]
         low, high = found["range"]
-        lines.append(f"| {NAMES[name]} | {found['rows_per_second']:.2f} ({low:.2f} to {high:.2f}) | "
-                     f"{gain(figures, name):.1f} | {found['rows_per_cpu_second']:.2f} | "
-                     f"{gain(figures, name, 'rows_per_cpu_second'):.1f} | {found['before_mb']:.0f} | "
-                     f"{found['peak_mb']:.0f} | {found['first_loss']:.5f} |")
+        lines.append(
+            f"| {NAMES[name]} | {found['rows_per_second']:.2f} ({low:.2f} to {high:.2f}) | "
+            f"{gain(figures, name):.1f} | {found['rows_per_cpu_second']:.2f} | "
+            f"{gain(figures, name, 'rows_per_cpu_second'):.1f} | {found['before_mb']:.0f} | "
+            f"{found['peak_mb']:.0f} | {found['first_loss']:.5f} |"
+        )
     return [*lines, ""]
 
 
@@ -195,18 +237,27 @@ def verdict(figures: dict) -> list[str]:
         f"{gain(figures, fastest):.1f} times the rows a second of TRL's fastest setting ({fastest}), asked "
         f"{ASKED_GAIN}; first-step losses of ours and TRL's padded rows differ by {differs:.1e}, asked at most "
         f"{LARGEST_LOSS_DIFFERENCE:.0e}.",
-        "", "TRL's packing chooses its own order of rows, so its first loss is another batch's. Without a GPU "
+        "",
+        "TRL's packing chooses its own order of rows, so its first loss is another batch's. Without a GPU "
         "SFTTrainer puts every token through the LM head, which a GPU with Triton spares it; padded rows with the LM "
         "head at the answers alone show what of the gain is the packing's. On a busy machine compare the processor "
-        "time.", ""]
+        "time.",
+        "",
+    ]
 
 
 def sweep_table(shapes: list[dict]) -> list[str]:
-    lines = ["## Packed against padded steps, both with the LM head at the answers", "",
-             "| B | S | P | packed, CPU s | padded, CPU s | times faster | bound B(P+S)/(P+B*S) |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
-    lines += [f"| {found['batch']} | {found['suffix']} | {found['prefix']} | {found['packed_s']:.2f} | "
-              f"{found['padded_s']:.2f} | {found['gain']:.1f} | {found['bound']:.1f} |" for found in shapes]
+    lines = [
+        "## Packed against padded steps, both with the LM head at the answers",
+        "",
+        "| B | S | P | packed, CPU s | padded, CPU s | times faster | bound B(P+S)/(P+B*S) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {found['batch']} | {found['suffix']} | {found['prefix']} | {found['packed_s']:.2f} | "
+        f"{found['padded_s']:.2f} | {found['gain']:.1f} | {found['bound']:.1f} |"
+        for found in shapes
+    ]
     return [*lines, "", "![times faster by shape, with the bound](training.svg)"]
 
 
@@ -221,8 +272,10 @@ def plot(shapes: list[dict], path: Path) -> None:
     labels = {"batch": "B, rows a step", "suffix": "S, tokens of a row's own", "prefix": "P, tokens of the policy"}
     for panel, axis in zip(panels, middle, strict=True):
         others = [name for name in middle if name != axis]
-        line = sorted((found for found in shapes if all(found[name] == middle[name] for name in others)),
-                      key=lambda found: found[axis])
+        line = sorted(
+            (found for found in shapes if all(found[name] == middle[name] for name in others)),
+            key=lambda found: found[axis],
+        )
         panel.plot([found[axis] for found in line], [found["bound"] for found in line], "--", label="bound by tokens")
         panel.plot([found[axis] for found in line], [found["gain"] for found in line], "o-", label="measured")
         panel.set_xlabel(labels[axis])

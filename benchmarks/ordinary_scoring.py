@@ -69,8 +69,15 @@ def generated_probability(llm, prompt, text: str, caption: str) -> float:
     for suffix in view_suffixes(prompt, text, caption, 256).values():
         tokens = torch.tensor([prompt.prefix_ids + suffix], device=llm.device)
         output = llm.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=10, min_new_tokens=10, do_sample=False,
-            return_dict_in_generate=True, output_logits=True, pad_token_id=0)
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=10,
+            min_new_tokens=10,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+            pad_token_id=0,
+        )
         labels = output.logits[0][0, list(prompt.label_token_ids)].float()
         found.append(torch.softmax(labels / prompt.temperature, dim=-1)[1].item())
     return sum(found) / len(found)

@@ -12,8 +12,11 @@ import time
 from training_sides import VOCABULARY, load, random_rows
 
 # (B, S, P): each of the three varied around the middle.
-SHAPES = ([(batch, 40, 250) for batch in (2, 4, 8, 16, 32)] + [(16, suffix, 250) for suffix in (10, 20, 80)]
-          + [(16, 40, prefix) for prefix in (60, 125, 500)])
+SHAPES = (
+    [(batch, 40, 250) for batch in (2, 4, 8, 16, 32)]
+    + [(16, suffix, 250) for suffix in (10, 20, 80)]
+    + [(16, 40, prefix) for prefix in (60, 125, 500)]
+)
 QUICK_SHAPES = [(4, 20, 100), (8, 20, 100)]
 
 
@@ -54,8 +57,15 @@ def measure(model, prompt, batch: int, suffix: int, prefix: int, repeats: int) -
             step(model, RowCollator(prompt, torch.float32, packed)(memes))
             seconds[packed].append(time.process_time() - begun)
     fast, slow = min(seconds[True]), min(seconds[False])
-    return {"batch": batch, "suffix": suffix, "prefix": prefix, "packed_s": fast, "padded_s": slow,
-            "gain": slow / fast, "bound": token_bound(batch, suffix, prefix)}
+    return {
+        "batch": batch,
+        "suffix": suffix,
+        "prefix": prefix,
+        "packed_s": fast,
+        "padded_s": slow,
+        "gain": slow / fast,
+        "bound": token_bound(batch, suffix, prefix),
+    }
 
 
 def step(model, inputs: dict) -> None:

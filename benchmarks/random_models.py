@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BLIP_VOCABULARY = 30_524
 LLM_SIZES = {  # hidden, intermediate, layers, heads, key-value heads
-    "tiny": (256, 512, 3, 4, 2), "56m": (512, 1408, 8, 8, 2), "100m": (768, 2048, 12, 12, 4),
+    "tiny": (256, 512, 3, 4, 2),
+    "56m": (512, 1408, 8, 8, 2),
+    "100m": (768, 2048, 12, 12, 4),
     "7b": (4096, 14336, 32, 32, 8),
 }
 BLIP_SIZES = {"tiny": (64, 2, 2, 96), "base": (768, 12, 12, 384)}  # hidden, layers, heads, image side
@@ -24,17 +26,29 @@ def save_random_llm(folder: Path, size: str, dtype: str) -> None:
     from guard_template import attach_guard
     from tiny_llm import train_tokenizer
 
-    ideas = [json.loads(line) for path in sorted((ROOT / "data_preparation/phrasebook").glob("*/*.jsonl"))
-             for line in path.open(encoding="utf-8")]
+    ideas = [
+        json.loads(line)
+        for path in sorted((ROOT / "data_preparation/phrasebook").glob("*/*.jsonl"))
+        for line in path.open(encoding="utf-8")
+    ]
     policy = (ROOT / "training_pipeline/policy.txt").read_text(encoding="utf-8")
     tokenizer = train_tokenizer([idea[language] for idea in ideas for language in ("en", "zh", "ms", "ta")], policy)
     scoring = attach_guard(tokenizer, policy, ("unsafe", "safe"))
     hidden, intermediate, layers, heads, key_heads = LLM_SIZES[size]
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
-    model = MistralForCausalLM(MistralConfig(
-        vocab_size=32_000, hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=key_heads, sliding_window=None, max_position_embeddings=8192))
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=32_000,
+            hidden_size=hidden,
+            intermediate_size=intermediate,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=key_heads,
+            sliding_window=None,
+            max_position_embeddings=8192,
+        )
+    )
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -63,10 +77,21 @@ def save_random_captioner(folder: Path, size: str) -> None:
     letters = (first + second for first in string.ascii_lowercase for second in short_syllables())
     words += list(islice(letters, BLIP_VOCABULARY - len(words)))
     tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}, bos_token="[DEC]")
-    shape = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers,
-             "num_attention_heads": heads}
-    text = {**shape, "vocab_size": BLIP_VOCABULARY, "encoder_hidden_size": hidden, "bos_token_id": 5,
-            "sep_token_id": 3, "eos_token_id": 3, "pad_token_id": 0}
+    shape = {
+        "hidden_size": hidden,
+        "intermediate_size": 4 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+    text = {
+        **shape,
+        "vocab_size": BLIP_VOCABULARY,
+        "encoder_hidden_size": hidden,
+        "bos_token_id": 5,
+        "sep_token_id": 3,
+        "eos_token_id": 3,
+        "pad_token_id": 0,
+    }
     torch.manual_seed(0)
     config = BlipConfig(text_config=text, vision_config={**shape, "image_size": side, "patch_size": 16})
     BlipForConditionalGeneration(config).save_pretrained(folder)

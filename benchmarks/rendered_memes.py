@@ -10,14 +10,26 @@ from PIL import Image, ImageDraw, ImageFont
 
 PHRASEBOOK = Path(__file__).parents[1] / "data_preparation" / "phrasebook"
 FONT_ROOT = Path("/usr/share/fonts")
-LATIN = ["truetype/noto/NotoSans-Bold.ttf", "truetype/noto/NotoSerif-Bold.ttf", "truetype/dejavu/DejaVuSans-Bold.ttf",
-         "truetype/dejavu/DejaVuSansCondensed-Bold.ttf", "truetype/noto/NotoSans-Regular.ttf"]
+LATIN = [
+    "truetype/noto/NotoSans-Bold.ttf",
+    "truetype/noto/NotoSerif-Bold.ttf",
+    "truetype/dejavu/DejaVuSans-Bold.ttf",
+    "truetype/dejavu/DejaVuSansCondensed-Bold.ttf",
+    "truetype/noto/NotoSans-Regular.ttf",
+]
 FONTS = {
-    "en": LATIN, "ms": LATIN,
-    "zh": ["opentype/noto/NotoSansCJK-Bold.ttc", "opentype/noto/NotoSerifCJK-Bold.ttc",
-           "opentype/noto/NotoSansCJK-Regular.ttc"],
-    "ta": ["truetype/noto/NotoSansTamil-Bold.ttf", "truetype/noto/NotoSerifTamil-Bold.ttf",
-           "truetype/noto/NotoSansTamil-Regular.ttf"],
+    "en": LATIN,
+    "ms": LATIN,
+    "zh": [
+        "opentype/noto/NotoSansCJK-Bold.ttc",
+        "opentype/noto/NotoSerifCJK-Bold.ttc",
+        "opentype/noto/NotoSansCJK-Regular.ttc",
+    ],
+    "ta": [
+        "truetype/noto/NotoSansTamil-Bold.ttf",
+        "truetype/noto/NotoSerifTamil-Bold.ttf",
+        "truetype/noto/NotoSansTamil-Regular.ttf",
+    ],
 }
 SIZES = [(480, 360), (600, 450), (500, 500), (800, 600), (720, 960)]
 SIMPLIFIED_CHINESE_FACE = 2
@@ -48,8 +60,9 @@ def draw_meme(text: str, language: str, chance: random.Random) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     if on_bar:
         pen.rectangle((0, 0, size[0], top + step * len(lines)), fill="white")
-    style = {"fill": "black"} if on_bar else {
-        "fill": "white", "stroke_width": max(1, pixels // 14), "stroke_fill": "black"}
+    style = (
+        {"fill": "black"} if on_bar else {"fill": "white", "stroke_width": max(1, pixels // 14), "stroke_fill": "black"}
+    )
     for number, line in enumerate(lines):
         left = (size[0] - font.getlength(line)) / 2
         pen.text((left, top + number * step), line, font=font, **style)

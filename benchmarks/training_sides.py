@@ -40,8 +40,9 @@ def main() -> None:
 def random_rows(prefix_length: int, suffix_lengths: list[int], seed: int = 0) -> tuple[list[int], list[list[int]]]:
     """(prefix ids, suffixes) of random tokens: speed and memory do not depend on what they say."""
     draw = random.Random(seed)
-    prefix, *suffixes = ([draw.randrange(FIRST_ID, VOCABULARY) for _ in range(length)]
-                         for length in [prefix_length, *suffix_lengths])
+    prefix, *suffixes = (
+        [draw.randrange(FIRST_ID, VOCABULARY) for _ in range(length)] for length in [prefix_length, *suffix_lengths]
+    )
     return prefix, suffixes
 
 
@@ -63,18 +64,30 @@ def load(task: dict):
     prompt = read_guard_prompt(*load_guard_tokenizer(task["model_dir"]))
     prompt = dataclasses.replace(prompt, prefix_ids=prefix)
     memes = [EncodedMeme([suffix], number % 2, 0) for number, suffix in enumerate(suffixes)]
-    settings = Settings(model_dir=task["model_dir"], dataset_dir=task["model_dir"], output_dir=task["scratch"],
-                        lora_dropout=0, seed=1)
+    settings = Settings(
+        model_dir=task["model_dir"], dataset_dir=task["model_dir"], output_dir=task["scratch"], lora_dropout=0, seed=1
+    )
     return load_lora_model(settings, prompt, {"train": memes}), prompt, memes
 
 
 def common_arguments(task: dict) -> dict:
     """What both kinds of TrainingArguments are given."""
     return {
-        "output_dir": task["scratch"], "per_device_train_batch_size": task["batch_size"], "max_steps": task["steps"],
-        "learning_rate": 2e-4, "lr_scheduler_type": "constant", "train_sampling_strategy": "sequential", "seed": 1,
-        "gradient_checkpointing": False, "bf16": False, "use_cpu": True, "dataloader_pin_memory": False,
-        "save_strategy": "no", "logging_steps": task["steps"], "report_to": "none", "disable_tqdm": True,
+        "output_dir": task["scratch"],
+        "per_device_train_batch_size": task["batch_size"],
+        "max_steps": task["steps"],
+        "learning_rate": 2e-4,
+        "lr_scheduler_type": "constant",
+        "train_sampling_strategy": "sequential",
+        "seed": 1,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "save_strategy": "no",
+        "logging_steps": task["steps"],
+        "report_to": "none",
+        "disable_tqdm": True,
     }
 
 
@@ -83,8 +96,11 @@ def side(task: dict):
     model, prompt, memes = load(task)
     packs = {"ours": True, "padded": False}
     name = task["side"]
-    trainer = (packed_trainer(task, model, prompt, memes, packs[name]) if name in packs
-               else sft_trainer(task, model, prompt, memes))
+    trainer = (
+        packed_trainer(task, model, prompt, memes, packs[name])
+        if name in packs
+        else sft_trainer(task, model, prompt, memes)
+    )
     losses, marks = watch(trainer)
 
     def train() -> dict:
@@ -95,8 +111,14 @@ def side(task: dict):
         # The first step warms up: threads, buffers, the tokenizer's and the allocator's caches.
         seconds, cpu_seconds = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
         rows = task["batch_size"] * (len(marks) - 1)
-        return {"side": name, "first_loss": losses[0], "rows_per_second": rows / seconds,
-                "rows_per_cpu_second": rows / cpu_seconds, "before_mb": before, "peak_mb": resident_megabytes("VmHWM")}
+        return {
+            "side": name,
+            "first_loss": losses[0],
+            "rows_per_second": rows / seconds,
+            "rows_per_cpu_second": rows / cpu_seconds,
+            "before_mb": before,
+            "peak_mb": resident_megabytes("VmHWM"),
+        }
 
     return train
 
@@ -108,8 +130,14 @@ def packed_trainer(task: dict, model, prompt, memes: list, packed: bool):
     from packed_trainer import PackedTrainer, RowCollator
 
     arguments = TrainingArguments(**common_arguments(task), remove_unused_columns=False, label_names=["labels"])
-    return PackedTrainer(model=model, args=arguments, prompt=prompt, train_dataset=memes,
-                         data_collator=RowCollator(prompt, torch.float32, packed), processing_class=prompt.tokenizer)
+    return PackedTrainer(
+        model=model,
+        args=arguments,
+        prompt=prompt,
+        train_dataset=memes,
+        data_collator=RowCollator(prompt, torch.float32, packed),
+        processing_class=prompt.tokenizer,
+    )
 
 
 def sft_trainer(task: dict, model, prompt, memes: list):
@@ -120,15 +148,20 @@ def sft_trainer(task: dict, model, prompt, memes: list):
     rows = [prompt.prefix_ids + meme.suffixes[0] for meme in memes]
     answers = [prompt.label_token_ids[meme.label] for meme in memes]
     # Tokenised rows with labels: what completion-only loss comes to, without a word tokenised otherwise.
-    dataset = Dataset.from_list([{"input_ids": [*row, answer], "labels": [-100] * len(row) + [answer]}
-                                 for row, answer in zip(rows, answers, strict=True)])
+    dataset = Dataset.from_list(
+        [
+            {"input_ids": [*row, answer], "labels": [-100] * len(row) + [answer]}
+            for row, answer in zip(rows, answers, strict=True)
+        ]
+    )
     shape = {"max_length": None, "padding_free": task["side"] == "trl-padding-free"}
     arguments = common_arguments(task)
     if task["side"] == "trl-packing":
         shape = {"packing": True, "max_length": 2 * max(map(len, rows)) + 2}
         arguments["per_device_train_batch_size"] //= 2
-    trainer = SFTTrainer(model=model, args=SFTConfig(**arguments, **shape), train_dataset=dataset,
-                         processing_class=prompt.tokenizer)
+    trainer = SFTTrainer(
+        model=model, args=SFTConfig(**arguments, **shape), train_dataset=dataset, processing_class=prompt.tokenizer
+    )
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)  # SFTTrainer makes an NF4 model's adapters bfloat16

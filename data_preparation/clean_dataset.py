@@ -47,25 +47,37 @@ class Settings(BaseSettings):
     model_config = ENVIRONMENT
 
     raw_root: Annotated[str, AfterValidator(raw_roots)] = Field(
-        ".", description="folder below which all raw folders are read; several with commas are read as if copied "
-        "together")
+        ".",
+        description="folder below which all raw folders are read; several with commas are read as if copied together",
+    )
     output_dir: Path = Field(Path("dataset"), description="folder of the data set; an earlier one is replaced whole")
     seed: int = Field(1, description="seed of the split")
     validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to validation")
     test_fraction: float = Field(0.05, ge=0, lt=1, description="share of the groups that goes to test")
     near_duplicate_threshold: float = Field(
-        0.8, gt=0, le=1, description="Jaccard similarity of character n-grams from which the later text is dropped; "
-        "1 keeps all but exact repeats")
+        0.8,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of character n-grams from which the later text is dropped; "
+        "1 keeps all but exact repeats",
+    )
     same_group_threshold: float = Field(
-        0.6, gt=0, le=1, description="similarity from which English texts share a group, so that no split parts them")
+        0.6, gt=0, le=1, description="similarity from which English texts share a group, so that no split parts them"
+    )
     max_text_characters: PositiveInt = Field(400, description="longest text of a meme")
     max_image_characters: PositiveInt = Field(600, description="longest image description")
-    decontaminate: Path | None = Field(None, description="evaluation set (CSV, JSONL, or a saved data set) whose texts "
-                                       "are dropped with their near duplicates and all that shares a group with one, "
-                                       "such as translations")
+    decontaminate: Path | None = Field(
+        None,
+        description="evaluation set (CSV, JSONL, or a saved data set) whose texts "
+        "are dropped with their near duplicates and all that shares a group with one, "
+        "such as translations",
+    )
     decontaminate_column: str = Field("text", description="column of the evaluation set that holds its texts")
-    decontaminate_groups: bool = Field(False, description="1 also drops every group that the evaluation set's `group` "
-                                       "column names; right where it was drawn from these very raw files")
+    decontaminate_groups: bool = Field(
+        False,
+        description="1 also drops every group that the evaluation set's `group` "
+        "column names; right where it was drawn from these very raw files",
+    )
     licence: str = Field("apache-2.0", description="licence named in the data set's card")
 
     @model_validator(mode="after")
@@ -99,8 +111,10 @@ def main() -> int:
         return 2
     rows, rejected = outcome
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
-    print(f"{'unchanged:' if same else 'wrote'} {rows:,} rows {'in' if same else 'to'} {settings.output_dir} "
-          f"({rejected.total():,} dropped{': ' + reasons if reasons else ''})")
+    print(
+        f"{'unchanged:' if same else 'wrote'} {rows:,} rows {'in' if same else 'to'} {settings.output_dir} "
+        f"({rejected.total():,} dropped{': ' + reasons if reasons else ''})"
+    )
     return 0
 
 
@@ -117,13 +131,20 @@ def clean(settings: Settings, aside: Path) -> tuple[int, Counter] | None:
         bad_files, files, items = read_candidates(settings, spool)
         groups = keep_distinct(settings, spool)
     if not spool.kept:
-        print(f"clean_dataset.py: nothing is left of {items:,} items in {files:,} files below {settings.raw_root}: set "
-              f"RAW_ROOT to where generate_data.py wrote ({dict(spool.rejected)})", file=sys.stderr)
+        print(
+            f"clean_dataset.py: nothing is left of {items:,} items in {files:,} files below {settings.raw_root}: set "
+            f"RAW_ROOT to where generate_data.py wrote ({dict(spool.rejected)})",
+            file=sys.stderr,
+        )
         return None
     summary = write_dataset(dataset, lambda: finished_rows(settings, spool, groups), settings.seed)
     report = {
-        "files_read": files, "files_refused": bad_files, "items_read": items, "rows": spool.kept,
-        "rejected": dict(sorted(spool.rejected.items())), **summary,
+        "files_read": files,
+        "files_refused": bad_files,
+        "items_read": items,
+        "rows": spool.kept,
+        "rejected": dict(sorted(spool.rejected.items())),
+        **summary,
         "settings": {name: str(value) for name, value in settings if name not in ("raw_root", "output_dir")},
     }
     assert items == spool.kept + spool.rejected.total(), "items read must be rows and rejects"
@@ -148,8 +169,9 @@ def read_candidates(settings: Settings, spool) -> tuple[int, int, int]:
             continue
         files += 1
         progress.advance(count=len(document["items"]))
-        for row, reason in rows_of(document, name.removesuffix(".json"), settings.max_text_characters,
-                                   settings.max_image_characters):
+        for row, reason in rows_of(
+            document, name.removesuffix(".json"), settings.max_text_characters, settings.max_image_characters
+        ):
             items += 1
             if reason:
                 spool.reject(row, reason)

@@ -66,13 +66,25 @@ def write_card(folder: Path, report: dict, licence: str) -> None:
     (folder / "cleaning_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
     counts = report["counts"]
     rejected = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected"].items()) or "none"
-    (folder / "README.md").write_text(CARD.format(
-        licence=licence, codes=", ".join(sorted(counts["language"])), rows=report["rows"], tables=_tables(counts),
-        measured=MEASURED_ROWS, variety=_variety_table(report["variety"]), items_read=report["items_read"],
-        files_read=report["files_read"], dropped=sum(report["rejected"].values()), rejected=rejected,
-        near=report["settings"]["near_duplicate_threshold"], same=report["settings"]["same_group_threshold"],
-        settings=", ".join(f"`{name.upper()}={value}`" for name, value in report["settings"].items()),
-        samples=_samples(saved, len(counts["language"]) * len(counts["label"]))), encoding="utf-8")
+    (folder / "README.md").write_text(
+        CARD.format(
+            licence=licence,
+            codes=", ".join(sorted(counts["language"])),
+            rows=report["rows"],
+            tables=_tables(counts),
+            measured=MEASURED_ROWS,
+            variety=_variety_table(report["variety"]),
+            items_read=report["items_read"],
+            files_read=report["files_read"],
+            dropped=sum(report["rejected"].values()),
+            rejected=rejected,
+            near=report["settings"]["near_duplicate_threshold"],
+            same=report["settings"]["same_group_threshold"],
+            settings=", ".join(f"`{name.upper()}={value}`" for name, value in report["settings"].items()),
+            samples=_samples(saved, len(counts["language"]) * len(counts["label"])),
+        ),
+        encoding="utf-8",
+    )
     _draw(folder / "composition.png", counts["split, language, label"])
 
 
@@ -83,16 +95,24 @@ def variety(saved) -> dict[str, dict[str, float]]:
         for batch in split.select_columns(["language", "text"]).iter(batch_size=10_000):
             for language, text in zip(batch["language"], batch["text"], strict=True):
                 _count(grams.setdefault(language, [0, 0, set(), Counter()]), language, text)
-    return {language: {"rows": rows, "distinct_3grams": round(len(distinct) / max(1, total), 4),
-                       "most_common_opening": round(max(openings.values(), default=0) / max(1, rows), 4)}
-            for language, (rows, total, distinct, openings) in sorted(grams.items())}
+    return {
+        language: {
+            "rows": rows,
+            "distinct_3grams": round(len(distinct) / max(1, total), 4),
+            "most_common_opening": round(max(openings.values(), default=0) / max(1, rows), 4),
+        }
+        for language, (rows, total, distinct, openings) in sorted(grams.items())
+    }
 
 
 def _count(state: list, language: str, text: str) -> None:
     if state[0] == MEASURED_ROWS:
         return
-    units = [unit for unit in text if unit.isalnum()] if language == "zh" else \
-        re.sub(r"[^\w\s\u0b80-\u0bff]", " ", text.casefold()).split()
+    units = (
+        [unit for unit in text if unit.isalnum()]
+        if language == "zh"
+        else re.sub(r"[^\w\s\u0b80-\u0bff]", " ", text.casefold()).split()
+    )
     trigrams = list(zip(units, units[1:], units[2:], strict=False))
     state[0] += 1
     state[1] += len(trigrams)
@@ -122,8 +142,9 @@ def _samples(saved, kinds: int) -> str:
     lines, seen = [], Counter()
     names = saved["train"].features["label"].names
     for batch in saved["train"].select(range(min(len(saved["train"]), MEASURED_ROWS))).iter(batch_size=10_000):
-        for language, label, image, text in zip(*(batch[name] for name in ("language", "label", "image", "text")),
-                                                strict=True):
+        for language, label, image, text in zip(
+            *(batch[name] for name in ("language", "label", "image", "text")), strict=True
+        ):
             if seen[language, label] < -(-LEAST_SAMPLES // kinds):
                 seen[language, label] += 1
                 cells = (language, names[label], image, text)

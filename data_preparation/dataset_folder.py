@@ -29,8 +29,9 @@ def check_output(output: Path) -> None:
     if earlier.exists():
         shutil.rmtree(earlier) if output.exists() else earlier.rename(output)
     if output.is_dir() and any(output.iterdir()) and not (output / REPORT).exists():
-        raise OutputConflict(f"OUTPUT_DIR={output} holds something that is no data set of this script: set OUTPUT_DIR "
-                             f"to a new folder")
+        raise OutputConflict(
+            f"OUTPUT_DIR={output} holds something that is no data set of this script: set OUTPUT_DIR to a new folder"
+        )
 
 
 @contextmanager
@@ -64,8 +65,10 @@ def _earlier(output: Path) -> Path:
 
 
 def _same_files(one: Path, other: Path) -> bool:
-    names = [sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-             for folder in (one, other)]
+    names = [
+        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        for folder in (one, other)
+    ]
     return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])
 
 
@@ -76,17 +79,22 @@ def write_dataset(folder: Path, rows: Callable[[], Iterator[tuple[str, dict]]], 
     """
     from datasets import ClassLabel, Features, Value
 
-    features = Features({name: ClassLabel(names=["ok", "offensive"]) if name == "label" else Value("string")
-                         for name in COLUMNS})
+    features = Features(
+        {name: ClassLabel(names=["ok", "offensive"]) if name == "label" else Value("string") for name in COLUMNS}
+    )
     counts: dict[str, Counter] = defaultdict(Counter)
     digests = _write_tables(folder.parent, features, rows(), counts)
     _save(folder, features, digests)
-    return {"seed": seed, "rows_sha256": hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
-            "counts": {name: dict(sorted(counter.items())) for name, counter in counts.items()}}
+    return {
+        "seed": seed,
+        "rows_sha256": hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
+        "counts": {name: dict(sorted(counter.items())) for name, counter in counts.items()},
+    }
 
 
-def _write_tables(aside: Path, features, rows: Iterator[tuple[str, dict]],
-                  counts: dict[str, Counter]) -> dict[str, str]:
+def _write_tables(
+    aside: Path, features, rows: Iterator[tuple[str, dict]], counts: dict[str, Counter]
+) -> dict[str, str]:
     """One Arrow file a split; gives a digest of each split's rows."""
     from datasets.arrow_writer import ArrowWriter
 

@@ -16,8 +16,10 @@ def evaluation_texts(path: Path, column: str) -> tuple[list[str], set[str]]:
         rows = [row for row in _rows(path) if row[column]]
         return [row[column] for row in rows], {row["group"] for row in rows if row.get("group")}
     except (KeyError, ValueError, TypeError) as fault:
-        raise OSError(f"DECONTAMINATE={path}: no column {column!r} could be read ({type(fault).__name__}: {fault}); "
-                      f"set DECONTAMINATE_COLUMN to the column of its texts") from None
+        raise OSError(
+            f"DECONTAMINATE={path}: no column {column!r} could be read ({type(fault).__name__}: {fault}); "
+            f"set DECONTAMINATE_COLUMN to the column of its texts"
+        ) from None
 
 
 def _rows(path: Path) -> Iterator[dict]:

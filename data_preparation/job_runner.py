@@ -51,8 +51,10 @@ class Verdicts:
         if len(verdicts) < FAIR_WINDOW or failed.total() * 2 <= len(verdicts):
             return
         reason, times = failed.most_common(1)[0]
-        self._stop.set(f"{failed.total()} of the last {len(verdicts)} replies failed, most of them as {reason} "
-                       f"({times}); see the kept replies in failed/, then change the prompt, MODEL_ID or MAX_TOKENS")
+        self._stop.set(
+            f"{failed.total()} of the last {len(verdicts)} replies failed, most of them as {reason} "
+            f"({times}); see the kept replies in failed/, then change the prompt, MODEL_ID or MAX_TOKENS"
+        )
 
     def failures(self) -> str:
         """`2 refusal, 1 length`, the most frequent first; empty where nothing failed."""

@@ -17,28 +17,66 @@ EMOJI_PIXELS = 109  # the one bitmap size that Noto Color Emoji holds
 # What a caption calls an object: (emoji, the adjective it always carries). The name alone is the object's label.
 # Nothing that turns into an insult beside a group's name: no monkey, dog or pig, no banana, no watermelon.
 OBJECTS = {
-    "bus": ("🚌", "white"), "car": ("🚗", "red"), "train": ("🚆", "blue"), "bicycle": ("🚲", "grey"),
-    "plane": ("✈️", "blue"), "cat": ("🐱", "orange"), "guitar": ("🎸", "red"), "bird": ("🐦", "blue"),
-    "fish": ("🐠", "striped"), "teddy bear": ("🧸", "brown"), "bowl of noodles": ("🍜", "hot"),
-    "cup of coffee": ("☕", "hot"), "slice of pizza": ("🍕", "hot"), "apple": ("🍎", "red"), "cake": ("🎂", "white"),
-    "umbrella": ("☂️", "purple"), "phone": ("📱", "black"), "clock": ("⏰", "red"), "pile of books": ("📚", "high"),
-    "tree": ("🌳", "green"), "sunflower": ("🌻", "yellow"), "house": ("🏠", "small"), "football": ("⚽", "white"),
+    "bus": ("🚌", "white"),
+    "car": ("🚗", "red"),
+    "train": ("🚆", "blue"),
+    "bicycle": ("🚲", "grey"),
+    "plane": ("✈️", "blue"),
+    "cat": ("🐱", "orange"),
+    "guitar": ("🎸", "red"),
+    "bird": ("🐦", "blue"),
+    "fish": ("🐠", "striped"),
+    "teddy bear": ("🧸", "brown"),
+    "bowl of noodles": ("🍜", "hot"),
+    "cup of coffee": ("☕", "hot"),
+    "slice of pizza": ("🍕", "hot"),
+    "apple": ("🍎", "red"),
+    "cake": ("🎂", "white"),
+    "umbrella": ("☂️", "purple"),
+    "phone": ("📱", "black"),
+    "clock": ("⏰", "red"),
+    "pile of books": ("📚", "high"),
+    "tree": ("🌳", "green"),
+    "sunflower": ("🌻", "yellow"),
+    "house": ("🏠", "small"),
+    "football": ("⚽", "white"),
     "shoe": ("👟", "blue"),
 }
 # Words of an image description that an object can stand for, where the object's own last word is not enough.
 ALSO_CALLED = {
-    "bowl of noodles": "noodles?|laksa|mee|ramen|soup", "cup of coffee": "coffee|kopi|teh|tea|mug|cup",
-    "phone": "(?:hand|smart)?phones?|mobile|screen|whatsapp", "pile of books": "books?|textbooks?|homework|library",
-    "plane": "(?:aero|air)?planes?|airport|flight", "train": "trains?|mrt", "football": "football|soccer|ball",
-    "house": "house|home|flat|hdb|kampung", "bicycle": "bicycles?|bikes?|cyclist", "clock": "clock|alarm|watch",
-    "slice of pizza": "pizzas?", "cat": "cats?|kittens?", "tree": "trees?|park|garden", "bus": "bus(?:es)?",
-    "shoe": "shoes?|slippers?|sneakers?", "sunflower": "(?:sun)?flowers?", "car": "cars?|taxis?|grab",
-    "cake": "cakes?|birthday", "fish": "fish|aquarium", "bird": "birds?|parrots?|pigeons?", "apple": "apples?|fruits?",
+    "bowl of noodles": "noodles?|laksa|mee|ramen|soup",
+    "cup of coffee": "coffee|kopi|teh|tea|mug|cup",
+    "phone": "(?:hand|smart)?phones?|mobile|screen|whatsapp",
+    "pile of books": "books?|textbooks?|homework|library",
+    "plane": "(?:aero|air)?planes?|airport|flight",
+    "train": "trains?|mrt",
+    "football": "football|soccer|ball",
+    "house": "house|home|flat|hdb|kampung",
+    "bicycle": "bicycles?|bikes?|cyclist",
+    "clock": "clock|alarm|watch",
+    "slice of pizza": "pizzas?",
+    "cat": "cats?|kittens?",
+    "tree": "trees?|park|garden",
+    "bus": "bus(?:es)?",
+    "shoe": "shoes?|slippers?|sneakers?",
+    "sunflower": "(?:sun)?flowers?",
+    "car": "cars?|taxis?|grab",
+    "cake": "cakes?|birthday",
+    "fish": "fish|aquarium",
+    "bird": "birds?|parrots?|pigeons?",
+    "apple": "apples?|fruits?",
 }
 COLOURS = {
-    "white": (238, 238, 236), "grey": (128, 130, 134), "black": (26, 26, 30), "red": (196, 52, 48),
-    "orange": (232, 140, 48), "yellow": (240, 208, 84), "green": (72, 150, 82), "blue": (62, 110, 196),
-    "purple": (124, 84, 170), "pink": (236, 160, 186),
+    "white": (238, 238, 236),
+    "grey": (128, 130, 134),
+    "black": (26, 26, 30),
+    "red": (196, 52, 48),
+    "orange": (232, 140, 48),
+    "yellow": (240, 208, 84),
+    "green": (72, 150, 82),
+    "blue": (62, 110, 196),
+    "purple": (124, 84, 170),
+    "pink": (236, 160, 186),
 }
 SCENES = {  # caption: (sky above, sky at the horizon, ground at the horizon, ground below)
     "on a beach": ((86, 164, 226), (196, 228, 244), (238, 216, 160), (220, 188, 122)),
@@ -58,8 +96,14 @@ class Meme:
     main_object: str
 
 
-def draw_meme(text: str, language: str, description: str, size: tuple[int, int], rng: random.Random,
-              main_object: str | None = None) -> Meme:
+def draw_meme(
+    text: str,
+    language: str,
+    description: str,
+    size: tuple[int, int],
+    rng: random.Random,
+    main_object: str | None = None,
+) -> Meme:
     """A meme of `size` (width, height) pixels with `text` on it.
 
     The main object is the one that `description` names, else `main_object`, else a random one; a second, smaller one
@@ -70,8 +114,13 @@ def draw_meme(text: str, language: str, description: str, size: tuple[int, int],
     canvas, where = _background(size, rng)
     bars = rng.random() < 0.2
     shouted = language in ("en", "ms") and rng.random() < 0.6
-    blocks = lay_out(text.upper() if shouted else text, language, size, rng.choice(["top", "bottom", "both"]),
-                     pixels=round(size[1] * rng.uniform(0.085, 0.125)))
+    blocks = lay_out(
+        text.upper() if shouted else text,
+        language,
+        size,
+        rng.choice(["top", "bottom", "both"]),
+        pixels=round(size[1] * rng.uniform(0.085, 0.125)),
+    )
     _paste_objects(canvas, main, second, _free_strip(blocks, size[1], 1.0 if bars else 0.75), rng)
     for block in blocks:
         write(canvas, block, bars)
@@ -98,6 +147,7 @@ def _caption(main: str, second: str | None, where: str) -> str:
 
 
 # --- backgrounds ---------------------------------------------------------------------------------------------------
+
 
 def _background(size: tuple[int, int], rng: random.Random) -> tuple[Image.Image, str]:
     """A canvas and how a caption speaks of it."""
@@ -129,8 +179,10 @@ def _stripes(size: tuple[int, int], colour: tuple, rng: random.Random) -> Image.
     pen, width = ImageDraw.Draw(canvas), max(size) // rng.randint(8, 14)
     slant = rng.choice([-size[1], 0, size[1]])
     for left in range(-size[1], size[0] + size[1], 2 * width):
-        pen.polygon([(left, 0), (left + width, 0), (left + width + slant, size[1]), (left + slant, size[1])],
-                    fill=_shade(colour, 0.82))
+        pen.polygon(
+            [(left, 0), (left + width, 0), (left + width + slant, size[1]), (left + slant, size[1])],
+            fill=_shade(colour, 0.82),
+        )
     return canvas
 
 
@@ -143,6 +195,7 @@ def _scene(size: tuple[int, int], colours: tuple, rng: random.Random) -> Image.I
 
 # --- objects -------------------------------------------------------------------------------------------------------
 
+
 def _free_strip(blocks: list[Block], height: int, kept_free: float) -> tuple[int, int]:
     """(top, bottom) of where the objects stand; less than all `kept_free` of a block lets them reach under it."""
     top = max([block.depth for block in blocks if block.top == 0], default=height * 0.02)
@@ -150,8 +203,9 @@ def _free_strip(blocks: list[Block], height: int, kept_free: float) -> tuple[int
     return round(top * kept_free), round(height - (height - bottom) * kept_free)
 
 
-def _paste_objects(canvas: Image.Image, main: str, second: str | None, strip: tuple[int, int],
-                   rng: random.Random) -> None:
+def _paste_objects(
+    canvas: Image.Image, main: str, second: str | None, strip: tuple[int, int], rng: random.Random
+) -> None:
     top, bottom = strip
     height = round(min(bottom - top, canvas.width * 0.62) * rng.uniform(0.78, 0.98))
     centre = canvas.width // 2
@@ -160,8 +214,10 @@ def _paste_objects(canvas: Image.Image, main: str, second: str | None, strip: tu
     else:
         side = rng.choice([-1, 1])
         smaller = round(height * rng.uniform(0.5, 0.6))
-        middles = [(second, smaller, centre + side * round(canvas.width * 0.32)),
-                   (main, round(height * 0.95), centre - side * round(canvas.width * 0.14))]
+        middles = [
+            (second, smaller, centre + side * round(canvas.width * 0.32)),
+            (main, round(height * 0.95), centre - side * round(canvas.width * 0.14)),
+        ]
     for name, pixels, middle in middles:
         picture = _object_picture(name, pixels, rng)
         lowest = bottom - picture.height

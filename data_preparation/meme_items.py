@@ -13,20 +13,39 @@ from text_checks import is_refusal
 
 ITEMS_FORMAT = {
     "type": "json_schema",
-    "json_schema": {"name": "memes", "strict": True, "schema": {
-        "type": "object", "additionalProperties": False, "required": ["memes"],
-        "properties": {"memes": {"type": "array", "items": {
-            "type": "object", "additionalProperties": False, "required": ["image", "text"],
-            "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
-        }}},
-    }},
+    "json_schema": {
+        "name": "memes",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["memes"],
+            "properties": {
+                "memes": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["image", "text"],
+                        "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
+                    },
+                }
+            },
+        },
+    },
 }
 TRANSLATIONS_FORMAT = {
     "type": "json_schema",
-    "json_schema": {"name": "translations", "strict": True, "schema": {
-        "type": "object", "additionalProperties": False, "required": ["translations"],
-        "properties": {"translations": {"type": "array", "items": {"type": "string"}}},
-    }},
+    "json_schema": {
+        "name": "translations",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["translations"],
+            "properties": {"translations": {"type": "array", "items": {"type": "string"}}},
+        },
+    },
 }
 THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
@@ -146,8 +165,10 @@ def _item(entry: object) -> dict[str, str] | None:
 def _labelled_values(content: str) -> list[dict[str, str]]:
     labels = list(LABEL.finditer(content))
     ends = [label.start() for label in labels[1:]] + [len(content)]
-    values = [(label["label"].casefold(), _bare_value(content[label.end() : end], _quote_around(label)))
-              for label, end in zip(labels, ends, strict=bool(labels))]
+    values = [
+        (label["label"].casefold(), _bare_value(content[label.end() : end], _quote_around(label)))
+        for label, end in zip(labels, ends, strict=bool(labels))
+    ]
     items = []
     for (first, image), (second, text) in zip(values, values[1:], strict=False):
         if (first, second) == ("image", "text") and image and text:

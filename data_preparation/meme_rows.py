@@ -49,9 +49,12 @@ def _plain_letters(text: str) -> str:
     """NFKC for letters and digits only: elsewhere it would break Chinese punctuation, fractions and ellipses."""
     if text.isascii() or unicodedata.is_normalized("NFKC", text):
         return text
-    plain = "".join(unicodedata.normalize("NFKC", character)
-                    if unicodedata.category(character) in ("Lu", "Ll", "Lo", "Lm", "Nd", "Zs") else character
-                    for character in text)
+    plain = "".join(
+        unicodedata.normalize("NFKC", character)
+        if unicodedata.category(character) in ("Lu", "Ll", "Lo", "Lm", "Nd", "Zs")
+        else character
+        for character in text
+    )
     return unicodedata.normalize("NFC", plain)
 
 
@@ -72,16 +75,21 @@ def raw_paths(roots: list[Path], skipped: Path) -> Iterator[tuple[str, Path]]:
         path, *copies = (path for _, path in found)
         for copy in copies:
             if not cmp(path, copy, shallow=False):
-                raise FolderConflict(f"{path} and {copy} have one name and differ, as when a run was asked for twice: "
-                                     "remove one of them with its translations, or rename its folders")
+                raise FolderConflict(
+                    f"{path} and {copy} have one name and differ, as when a run was asked for twice: "
+                    "remove one of them with its translations, or rename its folders"
+                )
         yield Path(*folder, name).as_posix(), path
 
 
 def _sorted_paths(root: Path, skipped: Path) -> Iterator[tuple[tuple, Path]]:
     """((folders, length of the name, name), path): a folder's own files by number, then its subfolders."""
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if name != "failed" and not name.startswith(".")
-                               and Path(folder, name).resolve() != skipped.resolve())
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if name != "failed" and not name.startswith(".") and Path(folder, name).resolve() != skipped.resolve()
+        )
         for name in sorted(filter(RAW_FILE.fullmatch, names), key=lambda name: (len(name), name)):
             yield (Path(folder).relative_to(root).parts, len(name), name), Path(folder, name)
 
@@ -109,9 +117,16 @@ def rows_of(document: dict, name: str, longest_text: int, longest_image: int) ->
     """
     source = model_source(document)
     for index, item in enumerate(document["items"]):
-        row = {"id": f"{name}#{index}", "image": None, "text": None, "label": document["label"],
-               "language": document["language"], "category": str(document.get("category")), "group": None,
-               "source": source}
+        row = {
+            "id": f"{name}#{index}",
+            "image": None,
+            "text": None,
+            "label": document["label"],
+            "language": document["language"],
+            "category": str(document.get("category")),
+            "group": None,
+            "source": source,
+        }
         if not isinstance(item, dict) or not all(isinstance(item.get(field), str) for field in ("image", "text")):
             yield {**row, "item": item}, "malformed"
             continue

@@ -48,8 +48,10 @@ def require_fonts(root: Path = FONT_ROOT) -> None:
         packages = " ".join(sorted({package for _, package in missing}))
         raise MissingFonts(f"missing {', '.join(str(path) for path, _ in missing)}: run `apt-get install {packages}`")
     if not (features.check("raqm") and features.check("fribidi")):
-        raise MissingFonts("this Pillow has no Raqm layout, which Tamil needs: use Pillow's own wheel, or "
-                           "`apt-get install libfribidi0`")
+        raise MissingFonts(
+            "this Pillow has no Raqm layout, which Tamil needs: use Pillow's own wheel, or "
+            "`apt-get install libfribidi0`"
+        )
 
 
 @cache
@@ -62,8 +64,10 @@ def lay_out(text: str, language: str, size: tuple[int, int], placement: str, pix
     """The blocks of `text` on a picture of `size`, at its "top", "bottom" or "both", in type of `pixels` or less."""
     halves = split_in_two(text, language) if placement == "both" else [text]
     edges = ["top", "bottom"] if placement == "both" else [placement]
-    return [_block(half, language, size, edge, pixels, BLOCK_SHARES[placement])
-            for edge, half in zip(edges, halves, strict=False)]
+    return [
+        _block(half, language, size, edge, pixels, BLOCK_SHARES[placement])
+        for edge, half in zip(edges, halves, strict=False)
+    ]
 
 
 def write(canvas: Image.Image, block: Block, bar: bool) -> None:
@@ -112,8 +116,9 @@ def _runs(line: str, language: str, pixels: int) -> list[tuple[str, ImageFont.Fr
     """The line cut where the font changes: Noto Sans Tamil has no Latin letters, Noto Sans no Tamil ones."""
     if language == "zh":
         return [(line, font("chinese", pixels))]
-    scripts = groupby(line, lambda letter: "tamil" if "\u0b80" <= letter <= "\u0bff" or letter in "\u200c\u200d"
-                      else "latin")
+    scripts = groupby(
+        line, lambda letter: "tamil" if "\u0b80" <= letter <= "\u0bff" or letter in "\u200c\u200d" else "latin"
+    )
     return [("".join(letters), font(script, pixels)) for script, letters in scripts]
 
 
@@ -121,8 +126,9 @@ def _block(text: str, language: str, size: tuple[int, int], edge: str, pixels: i
     """The type shrinks from `pixels` until the wrapped lines fit the block, but not below SMALLEST_TYPE."""
     width, height = size[0] * 0.94, size[1] * share
     lines = wrap(text, language, pixels, width)
-    while pixels > SMALLEST_TYPE and (len(lines) * pixels * LEADING > height
-                                      or max(line_width(line, language, pixels) for line in lines) > width):
+    while pixels > SMALLEST_TYPE and (
+        len(lines) * pixels * LEADING > height or max(line_width(line, language, pixels) for line in lines) > width
+    ):
         pixels -= 1
         lines = wrap(text, language, pixels, width)
     depth = round(pixels * (len(lines) * LEADING + 0.4))

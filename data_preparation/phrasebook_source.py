@@ -82,8 +82,9 @@ def fill(template: str, filling: dict[str, dict[str, str]], language: str) -> st
 def fillings_of(book: Phrasebook, idea: Idea, seed: int = 1) -> list[dict[str, dict[str, str]]]:
     """Every filling of the idea's slots in a seeded order; one empty filling for an idea without slots."""
     names = sorted(set(SLOT.findall(idea.templates["en"])))
-    choices = [dict(zip(names, chosen, strict=True))
-               for chosen in itertools.product(*(book.slots[name] for name in names))]
+    choices = [
+        dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*(book.slots[name] for name in names))
+    ]
     random.Random(f"{seed}:{idea.id}").shuffle(choices)
     return choices
 
@@ -116,8 +117,10 @@ def key_digest(book: Phrasebook, key: str) -> str:
 def generation_reply(pairs: list, key: str, run: int, items_a_reply: int) -> dict:
     """What a chat completion holds: content is a JSON list of {"image", "text"}; idea_ids name their ideas."""
     chosen = pairs[(run - 1) * items_a_reply : run * items_a_reply]
-    items = [{"image": fill(idea.image, filling, "en"), "text": fill(idea.templates["en"], filling, "en")}
-             for idea, filling in chosen]
+    items = [
+        {"image": fill(idea.image, filling, "en"), "text": fill(idea.templates["en"], filling, "en")}
+        for idea, filling in chosen
+    ]
     return _completion(f"phrasebook-{key}-{run:04d}", items, [idea.id for idea, _ in chosen])
 
 
@@ -129,8 +132,10 @@ def translation_reply(book: Phrasebook, items: list[dict], language: str, name: 
 
 def _translated(book: Phrasebook, group: str, text: str, language: str) -> str:
     if group not in book.ideas:
-        raise PhrasebookFault(f"the phrasebook translates only its own ideas, and {group} is none of them: "
-                              "set MODEL_ID to a chat model and API_KEY to translate other text")
+        raise PhrasebookFault(
+            f"the phrasebook translates only its own ideas, and {group} is none of them: "
+            "set MODEL_ID to a chat model and API_KEY to translate other text"
+        )
     idea = book.ideas[group]
     for filling in fillings_of(book, idea):
         if fill(idea.templates["en"], filling, "en") == text:
@@ -141,7 +146,10 @@ def _translated(book: Phrasebook, group: str, text: str, language: str) -> str:
 def _completion(name: str, content: list | dict, idea_ids: list[str]) -> dict:
     message = {"role": "assistant", "content": json.dumps(content, ensure_ascii=False), "idea_ids": idea_ids}
     return {
-        "id": name, "object": "chat.completion", "created": 0, "model": MODEL_ID,
+        "id": name,
+        "object": "chat.completion",
+        "created": 0,
+        "model": MODEL_ID,
         "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
         "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     }

@@ -43,8 +43,10 @@ def write_json(path: Path, document: dict) -> None:
         os.replace(aside, path)
     except OSError as fault:
         aside.unlink(missing_ok=True)
-        raise OSError(f"{path} could not be written ({fault.strerror}): free some space, or make the folder writable, "
-                      "then run this again; what was written stays") from None
+        raise OSError(
+            f"{path} could not be written ({fault.strerror}): free some space, or make the folder writable, "
+            "then run this again; what was written stays"
+        ) from None
 
 
 def read_raw(path: Path) -> dict | None:
@@ -69,8 +71,9 @@ def locked(path: Path, mode: int) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderConflict(f"{path if is_folder else path.parent} is being written by another process; "
-                                 "wait for it or stop it") from None
+            raise FolderConflict(
+                f"{path if is_folder else path.parent} is being written by another process; wait for it or stop it"
+            ) from None
         yield
     finally:
         os.close(descriptor)
@@ -106,11 +109,16 @@ def finished_runs(folder: Path, asked: dict) -> set[int]:
 
 
 def _conflict(path: Path, before: dict, now: dict) -> str:
-    changed = [f"{name} was {before.get(name)!r} and is now {value!r}"
-               for name, value in now.items() if before.get(name) != value]
+    changed = [
+        f"{name} was {before.get(name)!r} and is now {value!r}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
     what = "; ".join(changed) or "it carries another fingerprint"
-    return (f"{path} was asked for otherwise: {what}. Mixing both would spoil the data. "
-            f"Set these back, choose another output folder, or move {path.parent} away")
+    return (
+        f"{path} was asked for otherwise: {what}. Mixing both would spoil the data. "
+        f"Set these back, choose another output folder, or move {path.parent} away"
+    )
 
 
 def keep_failure(folder: Path, run: int, asked: dict, failure: dict) -> Path:

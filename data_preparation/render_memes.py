@@ -43,8 +43,9 @@ class Settings(BaseSettings):
     """What to draw from, where to, how much."""
 
     model_config = ENVIRONMENT
-    dataset_dir: DirectoryPath = Field(description="folder of a dataset with train and test splits that "
-                                       "clean_dataset.py wrote; run that script first")
+    dataset_dir: DirectoryPath = Field(
+        description="folder of a dataset with train and test splits that clean_dataset.py wrote; run that script first"
+    )
     output_dir: Path = Field(Path("sample_memes"), description="folder to write the pictures and tables into")
     train_pictures: PositiveInt = Field(2000, description="number of small pictures with captions for a captioner")
     held_out_pictures: PositiveInt = Field(60, description="number of full-size memes of test texts")
@@ -62,12 +63,17 @@ def main() -> None:
     write_held_out(held_out, settings.output_dir / "held_out", settings.seed)
     drawn = train_rows(splits["train"], settings.train_pictures, settings.seed)
     write_parquet(drawn, settings.train_pictures, settings.output_dir / "train.parquet")
-    drawn_with = (f"`TRAIN_PICTURES={settings.train_pictures} HELD_OUT_PICTURES={settings.held_out_pictures} "
-                  f"SEED={settings.seed}`")
+    drawn_with = (
+        f"`TRAIN_PICTURES={settings.train_pictures} HELD_OUT_PICTURES={settings.held_out_pictures} "
+        f"SEED={settings.seed}`"
+    )
     for name, content in card_files(settings.output_dir, drawn_with).items():
         save_atomically(settings.output_dir / name, content)
-    print(f"wrote {settings.train_pictures:,} training pictures and {len(held_out)} held-out memes "
-          f"({len({row['group'] for row in held_out})} ideas) to {settings.output_dir}", file=sys.stderr)
+    print(
+        f"wrote {settings.train_pictures:,} training pictures and {len(held_out)} held-out memes "
+        f"({len({row['group'] for row in held_out})} ideas) to {settings.output_dir}",
+        file=sys.stderr,
+    )
 
 
 def read_splits(dataset_dir: Path) -> dict[str, list[dict]]:
@@ -77,14 +83,18 @@ def read_splits(dataset_dir: Path) -> dict[str, list[dict]]:
     saved = load_from_disk(str(dataset_dir))
     missing = {"train", "test"} - set(saved if isinstance(saved, DatasetDict) else {})
     if missing:
-        raise SystemExit(f"render_memes.py: DATASET_DIR={dataset_dir} has no {' and no '.join(sorted(missing))} split; "
-                         "write it with clean_dataset.py")
+        raise SystemExit(
+            f"render_memes.py: DATASET_DIR={dataset_dir} has no {' and no '.join(sorted(missing))} split; "
+            "write it with clean_dataset.py"
+        )
     names = saved["train"].features["label"].names
     splits = {split: [row | {"label": names[row["label"]]} for row in saved[split]] for split in ("train", "test")}
     shared = {row["group"] for row in splits["train"]} & {row["group"] for row in splits["test"]}
     if shared or not all(splits.values()):
-        raise SystemExit(f"render_memes.py: DATASET_DIR={dataset_dir} has {len(shared)} groups both in train and in "
-                         "test, or an empty split; write it with clean_dataset.py and a larger TEST_FRACTION")
+        raise SystemExit(
+            f"render_memes.py: DATASET_DIR={dataset_dir} has {len(shared)} groups both in train and in "
+            "test, or an empty split; write it with clean_dataset.py and a larger TEST_FRACTION"
+        )
     return splits
 
 
@@ -118,8 +128,17 @@ def write_held_out(rows: list[dict], folder: Path, seed: int) -> None:
         meme = draw_meme(row["text"], row["language"], row["image"], SIZES[number % len(SIZES)], rng, wanted)
         name = f"meme_{number + 1:03d}.png"
         save_atomically(folder / name, png_bytes(meme.image))
-        table.append({"file_name": name, "object": meme.main_object, "caption": meme.caption, "text": row["text"],
-                      "label": row["label"], "language": row["language"], "group": row["group"]})
+        table.append(
+            {
+                "file_name": name,
+                "object": meme.main_object,
+                "caption": meme.caption,
+                "text": row["text"],
+                "label": row["label"],
+                "language": row["language"],
+                "group": row["group"],
+            }
+        )
     names = [line["file_name"] for line in table]
     for stale in {path.name for path in folder.glob("meme_*.png")} - set(names):
         (folder / stale).unlink()
@@ -155,14 +174,26 @@ def train_rows(rows: list[dict], count: int, seed: int) -> Iterator[dict]:
     drawn = Counter()
     for number, row in enumerate(islice(cycle(shuffled(rows, f"{seed}:train")), count)):
         rng = random.Random(f"{seed}:train:{number}")
-        meme = draw_meme(row["text"], row["language"], row["image"], rng.choice(SIZES), rng,
-                         main_object=min(OBJECTS, key=lambda name: drawn[name]))
+        meme = draw_meme(
+            row["text"],
+            row["language"],
+            row["image"],
+            rng.choice(SIZES),
+            rng,
+            main_object=min(OBJECTS, key=lambda name: drawn[name]),
+        )
         drawn[meme.main_object] += 1
         buffer = io.BytesIO()
         meme.image.resize((TRAIN_PIXELS, TRAIN_PIXELS), Image.Resampling.LANCZOS).save(
-            buffer, "WEBP", quality=WEBP_QUALITY, method=6)
-        yield {"image": {"bytes": buffer.getvalue(), "path": f"{number + 1:05d}.webp"}, "caption": meme.caption,
-               "text": row["text"], "label": row["label"], "language": row["language"]}
+            buffer, "WEBP", quality=WEBP_QUALITY, method=6
+        )
+        yield {
+            "image": {"bytes": buffer.getvalue(), "path": f"{number + 1:05d}.webp"},
+            "caption": meme.caption,
+            "text": row["text"],
+            "label": row["label"],
+            "language": row["language"],
+        }
         if (number + 1) % 500 == 0:
             print(f"render_memes.py: drew {number + 1:,} of {count:,} training pictures", file=sys.stderr, flush=True)
 
@@ -174,8 +205,15 @@ def write_parquet(drawn: Iterator[dict], count: int, path: Path) -> None:
 
     disable_progress_bars()
     text = Value("string")
-    features = Features({"image": ImageFeature(), "caption": text, "text": text,
-                         "label": ClassLabel(names=["ok", "offensive"]), "language": text})
+    features = Features(
+        {
+            "image": ImageFeature(),
+            "caption": text,
+            "text": text,
+            "label": ClassLabel(names=["ok", "offensive"]),
+            "language": text,
+        }
+    )
     table = Dataset.from_list(list(islice(drawn, count)), features=features)
     aside = path.with_suffix(".aside")
     table.to_parquet(str(aside))

@@ -24,9 +24,15 @@ def card_files(folder: Path, drawn_with: str) -> dict[str, bytes]:
     kinds = Counter((row["language"], names.int2str(row["label"])) for row in train.to_pylist())
     held_out_kinds = Counter((row["language"], row["label"]) for row in held_out)
     card = TEMPLATE.read_text(encoding="utf-8").format(
-        train=f"{train.num_rows:,}", held_out=len(held_out), labels=listed(row["label"] for row in held_out),
-        languages=listed(row["language"] for row in held_out), objects=", ".join(OBJECTS), settings=drawn_with,
-        harmless=example_table(held_out, "ok"), offensive=example_table(held_out, "offensive"))
+        train=f"{train.num_rows:,}",
+        held_out=len(held_out),
+        labels=listed(row["label"] for row in held_out),
+        languages=listed(row["language"] for row in held_out),
+        objects=", ".join(OBJECTS),
+        settings=drawn_with,
+        harmless=example_table(held_out, "ok"),
+        offensive=example_table(held_out, "offensive"),
+    )
     return {"composition.png": composition_plot(kinds, held_out_kinds), "README.md": card.encode()}
 
 
@@ -41,8 +47,11 @@ def example_table(held_out: list[dict], label: str) -> str:
         if row["label"] == label:
             first.setdefault(row["language"], row)
     chosen = list(first.values())[:EXAMPLES_A_LABEL]
-    lines = [[f"![{row['caption']}](held_out/{row['file_name']})" for row in chosen], ["---"] * len(chosen),
-             [f"{row['language']}: {row['caption']}" for row in chosen]]
+    lines = [
+        [f"![{row['caption']}](held_out/{row['file_name']})" for row in chosen],
+        ["---"] * len(chosen),
+        [f"{row['language']}: {row['caption']}" for row in chosen],
+    ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

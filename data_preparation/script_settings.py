@@ -41,8 +41,10 @@ def read_settings(settings_class: type[SettingsT], manual: str) -> SettingsT:
 
 def variables_table(settings_class: type[BaseSettings]) -> str:
     """One line a variable: name, default (or `required`), description."""
-    rows = [(name.upper(), _default_text(field), field.description or "")
-            for name, field in settings_class.model_fields.items()]
+    rows = [
+        (name.upper(), _default_text(field), field.description or "")
+        for name, field in settings_class.model_fields.items()
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"  {name:<{widths[0]}}  {default:<{widths[1]}}  {text}" for name, default, text in rows)
 

@@ -22,8 +22,9 @@ SHARD_FIELD = "this machine's part of the work, i/n: 1/4, 2/4, 3/4 and 4/4 on fo
 def known_shard(value: str) -> str:
     match = re.fullmatch(r"\s*([0-9]{1,4})\s*/\s*([0-9]{1,4})\s*", value)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError("not a shard; set SHARD to i/n with i from 1 to n, such as 1/4, 2/4, 3/4 and 4/4 on four "
-                         "machines")
+        raise ValueError(
+            "not a shard; set SHARD to i/n with i from 1 to n, such as 1/4, 2/4, 3/4 and 4/4 on four machines"
+        )
     return f"{int(match[1])}/{int(match[2])}"
 
 
@@ -67,14 +68,19 @@ def _check_gathered(folder: Path, shard: str) -> None:
     """What other shards of an earlier division have asked for must be here before it is divided anew."""
     here = _shards_of(folder)
     divisions = {count for _, count in map(_parts, here)}
-    away = [f"{index}/{count}" for count in sorted(divisions) for index in range(1, count + 1)
-            if f"{index}/{count}" not in here | {shard} and _overlap(f"{index}/{count}", shard)]
+    away = [
+        f"{index}/{count}"
+        for count in sorted(divisions)
+        for index in range(1, count + 1)
+        if f"{index}/{count}" not in here | {shard} and _overlap(f"{index}/{count}", shard)
+    ]
     if away:
         raise FolderConflict(
             f"{folder} holds SHARD={', '.join(sorted(here))}, and runs that SHARD={shard} would ask for may lie on the "
             f"machine of SHARD={away[0]}{f' and {len(away) - 1} more' if len(away) > 1 else ''}: copy their folders "
             f"into this one first, hidden files too, or set SHARD as it was. Where they were never asked for, remove "
-            f"{folder}/.shard-*")
+            f"{folder}/.shard-*"
+        )
 
 
 def _overlap(one: str, other: str) -> bool:

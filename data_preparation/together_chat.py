@@ -43,8 +43,10 @@ class Usage:
 
     def summary(self, price_in: float | None, price_out: float | None) -> str:
         """One line; prices are per million tokens, in whatever currency they were given."""
-        line = (f"{self.requests:,} requests ({self.retries:,} retries, {self.rate_limited:,} rate-limited), "
-                f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out")
+        line = (
+            f"{self.requests:,} requests ({self.retries:,} retries, {self.rate_limited:,} rate-limited), "
+            f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
+        )
         if price_in is None and price_out is None:
             return line
         return f"{line}, cost {(self.tokens_in * (price_in or 0) + self.tokens_out * (price_out or 0)) / 1e6:.4f}"
@@ -53,8 +55,16 @@ class Usage:
 class TogetherChat:
     """One client for a run. `ask` gives the provider's reply as sent, or raises StopRun, RequestFailed, Stopped."""
 
-    def __init__(self, api_key: str, base_url: str | None, timeout_s: float, most_retries: int,
-                 pace: Pace, stop: Stop, usage: Usage) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str | None,
+        timeout_s: float,
+        most_retries: int,
+        pace: Pace,
+        stop: Stop,
+        usage: Usage,
+    ) -> None:
         import httpx
         from together import AsyncTogether, DefaultAsyncHttpxClient
 
@@ -65,8 +75,13 @@ class TogetherChat:
         # Left to itself the SDK keeps 20 connections open: above that, each request pays for a new TLS handshake.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=pace.most, keepalive_expiry=60)
         # It appends /v1 itself, and would retry unseen by the pace and the count.
-        self._client = AsyncTogether(api_key=api_key, base_url=plain_base_url(base_url), timeout=timeout_s,
-                                     max_retries=0, http_client=DefaultAsyncHttpxClient(limits=limits))
+        self._client = AsyncTogether(
+            api_key=api_key,
+            base_url=plain_base_url(base_url),
+            timeout=timeout_s,
+            max_retries=0,
+            http_client=DefaultAsyncHttpxClient(limits=limits),
+        )
 
     async def ask(self, request: dict) -> dict:
         """Send one chat completion request until it is answered or cannot be."""

@@ -46,35 +46,48 @@ PHRASEBOOK = "offline/phrasebook"
 class Settings(BaseSettings):
     model_config = ENVIRONMENT
 
-    model_id: str = Field(PHRASEBOOK, min_length=1, description="model that translates; offline/phrasebook knows its "
-                          "own memes only and needs no key, any other name is asked through the together package")
+    model_id: str = Field(
+        PHRASEBOOK,
+        min_length=1,
+        description="model that translates; offline/phrasebook knows its "
+        "own memes only and needs no key, any other name is asked through the together package",
+    )
     api_key: SecretStr | None = Field(None, description="the provider's key; needed unless MODEL_ID=offline/phrasebook")
     language: Annotated[str, AfterValidator(full_language_names)] = Field(
-        description="language to translate into: Chinese, Malay or Tamil, several with commas")
+        description="language to translate into: Chinese, Malay or Tamil, several with commas"
+    )
     dir_name: Annotated[str, AfterValidator(raw_folders)] = Field(
-        description="raw folder to translate, several with commas")
+        description="raw folder to translate, several with commas"
+    )
     shard: Annotated[str, AfterValidator(known_shard)] = Field(WHOLE, description=SHARD_FIELD)
     temperature: NonNegativeFloat = Field(0.3, description="sampling temperature")
     max_tokens: PositiveInt = Field(2048, description="longest reply in tokens; raise it when replies are cut off")
     max_attempts: PositiveInt = Field(3, description="times a text is asked for: once with its file, then alone")
-    max_retries: int = Field(6, ge=0, description="times a request is sent again after a passing fault; "
-                             "rate limits are waited out and do not count")
+    max_retries: int = Field(
+        6,
+        ge=0,
+        description="times a request is sent again after a passing fault; rate limits are waited out and do not count",
+    )
     start_in_flight: PositiveInt = Field(8, description="requests in flight at first; adapts from there")
     max_in_flight: PositiveInt = Field(32, description="most requests in flight")
     request_timeout_s: PositiveFloat = Field(120.0, description="seconds to wait for one reply")
-    together_base_url: str | None = Field(None, description="address of another OpenAI-compatible server, with or "
-                                          "without /v1, such as a local vLLM")
+    together_base_url: str | None = Field(
+        None, description="address of another OpenAI-compatible server, with or without /v1, such as a local vLLM"
+    )
     price_per_mtoken_in: NonNegativeFloat | None = Field(None, description="price of a million tokens in, for the sum")
     price_per_mtoken_out: NonNegativeFloat | None = Field(None, description="price of a million tokens out")
     prompt_path: FilePath = Field(HERE / "prompts" / "translate.txt", description="prompt with $language and $texts")
-    phrasebook_dir: Path = Field(HERE / "phrasebook", description="folder of the phrasebook, read where no "
-                                 "chat model is asked")
+    phrasebook_dir: Path = Field(
+        HERE / "phrasebook", description="folder of the phrasebook, read where no chat model is asked"
+    )
 
     @model_validator(mode="after")
     def key_for_a_provider(self):
         if self.model_id != PHRASEBOOK and self.api_key is None:
-            raise ValueError(f"API_KEY is not set: {self.model_id} is asked over the network; set API_KEY to the "
-                             f"provider's key, or MODEL_ID={PHRASEBOOK} to need none")
+            raise ValueError(
+                f"API_KEY is not set: {self.model_id} is asked over the network; set API_KEY to the "
+                f"provider's key, or MODEL_ID={PHRASEBOOK} to need none"
+            )
         return self
 
 
@@ -109,8 +122,11 @@ def main() -> int:
         try:
             book = load_phrasebook(settings.phrasebook_dir) if settings.model_id == PHRASEBOOK else None
             asked = asked_of(settings)
-            plans = [plan_folder(Path(folder), name, asked, settings.shard)
-                     for folder in settings.dir_name.split(",") for name in settings.language.split(",")]
+            plans = [
+                plan_folder(Path(folder), name, asked, settings.shard)
+                for folder in settings.dir_name.split(",")
+                for name in settings.language.split(",")
+            ]
             for planned in plans:
                 held.enter_context(hold_runs(planned.folder, settings.shard))
             jobs = [job for planned in plans for job in planned.missing()]
@@ -122,8 +138,12 @@ def main() -> int:
 
 def asked_of(settings: Settings) -> dict:
     prompt = settings.prompt_path.read_bytes()
-    return {"model": settings.model_id, "prompt_sha256": hashlib.sha256(prompt).hexdigest(),
-            "temperature": settings.temperature, "max_tokens": settings.max_tokens}
+    return {
+        "model": settings.model_id,
+        "prompt_sha256": hashlib.sha256(prompt).hexdigest(),
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+    }
 
 
 async def translate(settings: Settings, book, jobs: list, wanted: int) -> int:
@@ -135,8 +155,15 @@ async def translate(settings: Settings, book, jobs: list, wanted: int) -> int:
     chat = None
     if book is None:
         pace = Pace(settings.start_in_flight, settings.max_in_flight, stop)
-        chat = TogetherChat(settings.api_key.get_secret_value(), settings.together_base_url, settings.request_timeout_s,
-                            settings.max_retries, pace, stop, usage)
+        chat = TogetherChat(
+            settings.api_key.get_secret_value(),
+            settings.together_base_url,
+            settings.request_timeout_s,
+            settings.max_retries,
+            pace,
+            stop,
+            usage,
+        )
     prompt = Template(settings.prompt_path.read_text(encoding="utf-8"))
     translator = Translator(settings, prompt, chat, book, Verdicts(stop))
     progress = Progress(len(jobs), "files")
@@ -159,9 +186,11 @@ async def translate(settings: Settings, book, jobs: list, wanted: int) -> int:
     if stop.reason:
         print(f"translate_data.py: stopped early: {stop.reason}", file=sys.stderr)
     failures = translator.verdicts.failures()
-    print(f"wrote {written['files']:,} files ({written['items']:,} items, {written['dropped']:,} dropped"
-          f"{': ' + failures if failures else ''}) in {settings.language} ({wanted - len(jobs):,} were there, "
-          f"{len(jobs) - written['files']:,} missing)")
+    print(
+        f"wrote {written['files']:,} files ({written['items']:,} items, {written['dropped']:,} dropped"
+        f"{': ' + failures if failures else ''}) in {settings.language} ({wanted - len(jobs):,} were there, "
+        f"{len(jobs) - written['files']:,} missing)"
+    )
     return 130 if stop.reason == INTERRUPTED else int(written["files"] < len(jobs))
 
 
@@ -224,10 +253,15 @@ async def reply_to(translator: Translator, job, items: list[dict]) -> dict:
         return translation_reply(translator.book, items, job.language, f"phrasebook-{job.language}-{job.source}")
     texts = json.dumps([item["text"] for item in items], ensure_ascii=False, indent=1)
     prompt = translator.prompt.substitute(language=job.language_name, texts=texts)
-    return await translator.chat.ask({
-        "model": settings.model_id, "messages": [{"role": "user", "content": prompt}],
-        "temperature": settings.temperature, "max_tokens": settings.max_tokens, "response_format": TRANSLATIONS_FORMAT,
-    })
+    return await translator.chat.ask(
+        {
+            "model": settings.model_id,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": settings.temperature,
+            "max_tokens": settings.max_tokens,
+            "response_format": TRANSLATIONS_FORMAT,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -32,12 +32,17 @@ class Settings(BaseSettings):
 
     api_key: SecretStr = Field(description="Google Cloud API key of a project with the Cloud Translation API on")
     language: Annotated[str, AfterValidator(language_codes)] = Field(
-        description="language to translate into: zh, ms or ta, several with commas")
+        description="language to translate into: zh, ms or ta, several with commas"
+    )
     dir_name: Annotated[str, AfterValidator(raw_folders)] = Field(
-        description="raw folder to translate, several with commas")
+        description="raw folder to translate, several with commas"
+    )
     shard: Annotated[str, AfterValidator(known_shard)] = Field(WHOLE, description=SHARD_FIELD)
-    max_retries: int = Field(6, ge=0, description="times a request is sent again after a passing fault; "
-                             "rate limits are waited out and do not count")
+    max_retries: int = Field(
+        6,
+        ge=0,
+        description="times a request is sent again after a passing fault; rate limits are waited out and do not count",
+    )
     request_timeout_s: PositiveFloat = Field(60.0, description="seconds to wait for one reply")
     price_per_mchar: NonNegativeFloat | None = Field(None, description="price of a million characters, for the sum")
     google_translate_endpoint: str | None = Field(None, description="address of another server that speaks the v2 API")
@@ -51,8 +56,11 @@ def main() -> int:
 
     with ExitStack() as held:
         try:
-            plans = [plan_folder(Path(folder), code, {"model": MODEL_ID, "format": "text"}, settings.shard)
-                     for folder in settings.dir_name.split(",") for code in settings.language.split(",")]
+            plans = [
+                plan_folder(Path(folder), code, {"model": MODEL_ID, "format": "text"}, settings.shard)
+                for folder in settings.dir_name.split(",")
+                for code in settings.language.split(",")
+            ]
             for planned in plans:
                 held.enter_context(hold_runs(planned.folder, settings.shard))
             jobs = [job for planned in plans for job in planned.missing()]
@@ -70,8 +78,13 @@ def translate(settings: Settings, jobs: list[TranslationJob], wanted: int) -> in
     usage, interrupted = Usage(), []
     for number in (signal.SIGINT, signal.SIGTERM):  # the request under way finishes; a second one ends the process
         signal.signal(number, lambda got, _frame: (interrupted.append(got), signal.signal(got, signal.SIG_DFL)))
-    google = GoogleTranslate(settings.api_key.get_secret_value(), settings.google_translate_endpoint,
-                             settings.max_retries, settings.request_timeout_s, usage)
+    google = GoogleTranslate(
+        settings.api_key.get_secret_value(),
+        settings.google_translate_endpoint,
+        settings.max_retries,
+        settings.request_timeout_s,
+        usage,
+    )
     progress = Progress(len(jobs), "files")
     written = {"files": 0, "items": 0, "dropped": 0, "characters": 0}
     try:
@@ -84,13 +97,21 @@ def translate(settings: Settings, jobs: list[TranslationJob], wanted: int) -> in
     except StopRun as fault:
         print(f"translate_data_api.py: stopped: {fault}", file=sys.stderr)
     progress.close()
-    cost = "" if settings.price_per_mchar is None else (
-        f", cost {written['characters'] * settings.price_per_mchar / 1e6:.4f}")
-    print(f"{usage.requests:,} requests ({usage.retries:,} retries, {usage.rate_limited:,} rate-limited), "
-          f"{written['characters']:,} characters{cost}", file=sys.stderr)
+    cost = (
+        ""
+        if settings.price_per_mchar is None
+        else (f", cost {written['characters'] * settings.price_per_mchar / 1e6:.4f}")
+    )
+    print(
+        f"{usage.requests:,} requests ({usage.retries:,} retries, {usage.rate_limited:,} rate-limited), "
+        f"{written['characters']:,} characters{cost}",
+        file=sys.stderr,
+    )
     missing = len(jobs) - written["files"]
-    print(f"wrote {written['files']:,} files ({written['items']:,} items, {written['dropped']:,} dropped) in "
-          f"{settings.language} ({wanted - len(jobs):,} were there, {missing:,} missing)")
+    print(
+        f"wrote {written['files']:,} files ({written['items']:,} items, {written['dropped']:,} dropped) in "
+        f"{settings.language} ({wanted - len(jobs):,} were there, {missing:,} missing)"
+    )
     return 130 if interrupted else int(missing > 0)
 
 

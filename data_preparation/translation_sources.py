@@ -41,8 +41,14 @@ def _languages(value: str, known: tuple[str, ...], how: str) -> str:
     names = [name.strip() for name in value.split(",") if name.strip()]
     if names and all(name in known for name in names):
         return ",".join(dict.fromkeys(names))
-    hint = ("; this value looks like your system's own, because LANGUAGE is also the variable by which GNU gettext "
-            "chooses a program's language") if LOCALE.match(value) and value not in CODES else ""
+    hint = (
+        (
+            "; this value looks like your system's own, because LANGUAGE is also the variable by which GNU gettext "
+            "chooses a program's language"
+        )
+        if LOCALE.match(value) and value not in CODES
+        else ""
+    )
     raise ValueError(f"not a language to translate into{hint}; set LANGUAGE to {', '.join(known)} ({how})")
 
 
@@ -80,19 +86,35 @@ class TranslationJob:
 
     def write(self, done: dict[int, str], faults: dict[int, str], replies: list[dict]) -> None:
         """Items keep their source's order, picture and group; one that was dropped is absent, with its reason."""
-        dropped = [{"group": self.items[index]["group"], "text": self.items[index]["text"], "reason": reason}
-                   for index, reason in sorted(faults.items())]
+        dropped = [
+            {"group": self.items[index]["group"], "text": self.items[index]["text"], "reason": reason}
+            for index, reason in sorted(faults.items())
+        ]
         original = self.document["asked"]
-        write_json(self.folder / run_name(self.run), {
-            "asked": {**self.asked, "prompt_key": original.get("prompt_key"), "run": self.run,
-                      "language": self.language, "fingerprint": fingerprint(self.asked)},
-            "label": self.document["label"], "category": self.document["category"], "language": self.language,
-            "source": {"file": self.source, "model": original.get("model"), "items_sha256": items_digest(self.items)},
-            "items": [{**self.items[index], "text": done[index]} for index in sorted(done)],
-            "dropped": dropped,
-            "reply": replies[0] if replies else None,
-            "further_replies": replies[1:],
-        })
+        write_json(
+            self.folder / run_name(self.run),
+            {
+                "asked": {
+                    **self.asked,
+                    "prompt_key": original.get("prompt_key"),
+                    "run": self.run,
+                    "language": self.language,
+                    "fingerprint": fingerprint(self.asked),
+                },
+                "label": self.document["label"],
+                "category": self.document["category"],
+                "language": self.language,
+                "source": {
+                    "file": self.source,
+                    "model": original.get("model"),
+                    "items_sha256": items_digest(self.items),
+                },
+                "items": [{**self.items[index], "text": done[index]} for index in sorted(done)],
+                "dropped": dropped,
+                "reply": replies[0] if replies else None,
+                "further_replies": replies[1:],
+            },
+        )
 
     def keep_failure(self, failure: dict) -> None:
         keep_failure(self.folder, self.run, self.asked, {"source": self.source, **failure})
@@ -115,25 +137,33 @@ class FolderPlan:
             if document is None:
                 continue
             if document.get("language") != "en":
-                raise FolderConflict(f"{path} is itself a translation ({document.get('language')}): set DIR_NAME to "
-                                     "the English folder")
+                raise FolderConflict(
+                    f"{path} is itself a translation ({document.get('language')}): set DIR_NAME to the English folder"
+                )
             run = int(path.stem)
             if run in finished:
                 self._check_source(run, document)
                 continue
-            yield TranslationJob(f"{path.parent.name}/{path.name}", document, self.folder, run, self.language_name,
-                                 self.asked)
+            yield TranslationJob(
+                f"{path.parent.name}/{path.name}", document, self.folder, run, self.language_name, self.asked
+            )
 
     def _check_source(self, run: int, document: dict) -> None:
         translated = read_raw(self.folder / run_name(run))
         if (translated["source"] or {}).get("items_sha256") != items_digest(document["items"]):
-            raise FolderConflict(f"{self.folder / run_name(run)} translates an earlier {run_name(run)}: its source was "
-                                 f"generated again since. Move {self.folder} away to translate the new one")
+            raise FolderConflict(
+                f"{self.folder / run_name(run)} translates an earlier {run_name(run)}: its source was "
+                f"generated again since. Move {self.folder} away to translate the new one"
+            )
 
 
 def plan_folder(source: Path, language_name: str, asked: dict, shard: str) -> FolderPlan:
     """What the shard is to translate of a folder: the translations of a run are the shard's that has the run."""
     source = source.resolve()
     own = [path for path in run_paths(source) if owns(shard, int(path.stem))]
-    return FolderPlan(own, source.parent / f"{language_name}_{source.name}", language_name,
-                      {**asked, "to": LANGUAGE_NAMES.get(language_name, language_name)})
+    return FolderPlan(
+        own,
+        source.parent / f"{language_name}_{source.name}",
+        language_name,
+        {**asked, "to": LANGUAGE_NAMES.get(language_name, language_name)},
+    )

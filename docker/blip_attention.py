@@ -31,8 +31,9 @@ def picture_attention(module, hidden_states: torch.Tensor, **_) -> tuple[torch.T
     return module.projection(attended.transpose(1, 2).reshape(pictures, patches, size)), None
 
 
-def text_attention(module, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
-                   past_key_values=None, **_) -> tuple[torch.Tensor, None]:
+def text_attention(
+    module, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, past_key_values=None, **_
+) -> tuple[torch.Tensor, None]:
     """One new token of each text, [texts, 1, hidden size] in and out; it sees all earlier ones or the whole picture.
 
     `past_key_values` is an EncoderDecoderCache: a picture's keys and values are computed at its first token.
@@ -40,7 +41,8 @@ def text_attention(module, hidden_states: torch.Tensor, encoder_hidden_states: t
     query = _heads(module, module.query(hidden_states))
     if encoder_hidden_states is None:
         keys, values = past_key_values.self_attention_cache.update(
-            _heads(module, module.key(hidden_states)), _heads(module, module.value(hidden_states)), module.layer_idx)
+            _heads(module, module.key(hidden_states)), _heads(module, module.value(hidden_states)), module.layer_idx
+        )
     else:
         keys, values = _picture_keys(module, encoder_hidden_states, past_key_values)
     attended = scaled_dot_product_attention(query, keys, values)
@@ -51,8 +53,10 @@ def _picture_keys(module, states: torch.Tensor, cache) -> tuple[torch.Tensor, to
     if not cache.is_updated.get(module.layer_idx):
         # Contiguous: they are read at every token, a tenth faster where the rows of a head lie together.
         cache.cross_attention_cache.update(
-            _heads(module, module.key(states)).contiguous(), _heads(module, module.value(states)).contiguous(),
-            module.layer_idx)
+            _heads(module, module.key(states)).contiguous(),
+            _heads(module, module.value(states)).contiguous(),
+            module.layer_idx,
+        )
         cache.is_updated[module.layer_idx] = True
     layer = cache.cross_attention_cache.layers[module.layer_idx]
     return layer.keys, layer.values

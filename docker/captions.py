@@ -38,7 +38,8 @@ class Captioner:
         chosen = []
         for _ in range(self.max_new_tokens):
             output = self.model.text_decoder(
-                input_ids=latest, encoder_hidden_states=image_states, past_key_values=cache, use_cache=True)
+                input_ids=latest, encoder_hidden_states=image_states, past_key_values=cache, use_cache=True
+            )
             latest = output.logits[:, -1:].argmax(dim=-1).masked_fill(finished, text.pad_token_id)
             chosen.append(latest)
             finished |= latest == text.sep_token_id
@@ -72,10 +73,10 @@ def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int
 
     image_processor = load_image_processor(model_dir)
     try:
-        processor = BlipProcessor(
-            image_processor, BertTokenizerFast.from_pretrained(model_dir, local_files_only=True))
+        processor = BlipProcessor(image_processor, BertTokenizerFast.from_pretrained(model_dir, local_files_only=True))
         model = BlipForConditionalGeneration.from_pretrained(
-            model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype))
+            model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
+        )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UnusableCaptioner(f"no BLIP captioning model in safetensors: {error}") from error
     fuse_attention(model)

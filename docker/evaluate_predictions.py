@@ -31,11 +31,14 @@ class Settings(BaseSettings):
     input_path: FilePath | None = Field(None, description="image paths, one a line, as they went into predict.py")
     predictions_path: FilePath | None = Field(None, description="stdout of that run: probability<TAB>label lines")
     labels_path: FilePath | None = Field(
-        None, description="CSV with file_name,label and, where known, language,category,group")
+        None, description="CSV with file_name,label and, where known, language,category,group"
+    )
     details_path: FilePath | None = Field(
-        None, description="evidence: predict.py's DETAILS_PATH, or evaluate_model.py's predictions.jsonl alone")
+        None, description="evidence: predict.py's DETAILS_PATH, or evaluate_model.py's predictions.jsonl alone"
+    )
     images_dir: DirectoryPath | None = Field(
-        None, description="folder where the pictures lie now, if not where INPUT_PATH says (a container's /images)")
+        None, description="folder where the pictures lie now, if not where INPUT_PATH says (a container's /images)"
+    )
     output_dir: Path = Field(description="folder that gets report.html and metrics.json")
     threshold: float | None = Field(None, ge=0, le=1, description="judge by this; when unset as labels were printed")
     title: str = Field("Harmful-meme detector", max_length=200, description="heading of the report")
@@ -43,14 +46,17 @@ class Settings(BaseSettings):
     seed: int = Field(1, ge=0, description="seed of the resampling")
     thumbnail_side: int = Field(320, ge=48, le=1000, description="longer side of the pictures in the report, pixels")
     pictures_megabytes: float = Field(
-        24, gt=0, le=1000, description="most that all pictures of the report take together; they shrink to fit")
+        24, gt=0, le=1000, description="most that all pictures of the report take together; they shrink to fit"
+    )
     max_megapixels: int = Field(120, ge=1, le=2000, description="larger images are not decoded")
 
     @model_validator(mode="after")
     def _some_source(self):
         if (self.input_path is None) != (self.predictions_path is None):
-            raise ValueError("INPUT_PATH and PREDICTIONS_PATH belong together: set both (paths that went into "
-                             "predict.py, lines that came out)")
+            raise ValueError(
+                "INPUT_PATH and PREDICTIONS_PATH belong together: set both (paths that went into "
+                "predict.py, lines that came out)"
+            )
         if self.predictions_path is None and self.details_path is None:
             raise ValueError("nothing to report on: set INPUT_PATH and PREDICTIONS_PATH, or DETAILS_PATH")
         return self
@@ -68,8 +74,10 @@ def main() -> None:
     report = measure_run(rows, threshold, settings.threshold, settings.bootstrap_samples, settings.seed)
     page = draw_page(rows, report, settings)
     write_outputs(settings.output_dir, page, report)
-    print(f"{finding(report)}; wrote {settings.output_dir / 'report.html'} "
-          f"({len(page.encode()) / 1e6:.1f} MB, {len(rows):,} rows)")
+    print(
+        f"{finding(report)}; wrote {settings.output_dir / 'report.html'} "
+        f"({len(page.encode()) / 1e6:.1f} MB, {len(rows):,} rows)"
+    )
 
 
 def measure_run(rows: list, threshold: float, asked: float | None, resamples: int, seed: int) -> dict:
@@ -89,7 +97,9 @@ def measure_run(rows: list, threshold: float, asked: float | None, resamples: in
     sound = labelled_rows([row for row in rows if not (row.evidence and row.evidence.error)])
     failed = failures(rows)
     return {
-        "rows_in_run": len(rows), "threshold": threshold, "threshold_is_inferred": asked is None and threshold != 0.5,
+        "rows_in_run": len(rows),
+        "threshold": threshold,
+        "threshold_is_inferred": asked is None and threshold != 0.5,
         "flagged": sum(verdict(row.probability, threshold) for row in rows),
         "judged_anew": sum(row.printed_label not in (None, verdict(row.probability, threshold)) for row in rows),
         "measured": measure(sample, threshold, resamples, seed) if len(sample) else None,
@@ -99,7 +109,8 @@ def measure_run(rows: list, threshold: float, asked: float | None, resamples: in
         "by_language": measures_by("language", rows, threshold, resamples, seed),
         "by_category": measures_by("category", rows, threshold, resamples, seed),
         "views": views_measures(rows, threshold, resamples, seed),
-        "evidence_rows": sum(row.evidence is not None for row in rows), "failures": failed,
+        "evidence_rows": sum(row.evidence is not None for row in rows),
+        "failures": failed,
         "milliseconds": stage_times(rows),
     }
 
@@ -116,13 +127,31 @@ def draw_page(rows: list, report: dict, settings: Settings) -> str:
     unit = "picture" if any(row.path for row in rows) or settings.input_path else "text"
     small = make_thumbnails(rows, settings) if unit == "picture" else []
     missing = Counter(thumbnail.reason for thumbnail in small if thumbnail.reason)
-    charts = draw_charts(labelled_rows(rows), np.array([row.probability for row in rows]), report["threshold"],
-                         settings.bootstrap_samples, settings.seed)
-    sources = [(name.upper(), valid_unicode(path.name)) for name in (
-        "input_path", "predictions_path", "labels_path", "details_path") if (path := getattr(settings, name))]
-    return render_page(settings.title, report, rows, small, charts, unit=unit, headline=headline(report, unit),
-                       notes=notes(report, rows, missing, unit), sources=sources,
-                       resamples=settings.bootstrap_samples, seed=settings.seed)
+    charts = draw_charts(
+        labelled_rows(rows),
+        np.array([row.probability for row in rows]),
+        report["threshold"],
+        settings.bootstrap_samples,
+        settings.seed,
+    )
+    sources = [
+        (name.upper(), valid_unicode(path.name))
+        for name in ("input_path", "predictions_path", "labels_path", "details_path")
+        if (path := getattr(settings, name))
+    ]
+    return render_page(
+        settings.title,
+        report,
+        rows,
+        small,
+        charts,
+        unit=unit,
+        headline=headline(report, unit),
+        notes=notes(report, rows, missing, unit),
+        sources=sources,
+        resamples=settings.bootstrap_samples,
+        seed=settings.seed,
+    )
 
 
 def make_thumbnails(rows: list, settings: Settings) -> list:
@@ -149,9 +178,11 @@ def finding(report: dict) -> str:
     if measured is None or measured["auroc"] is None:
         return f"no AUROC: {'no labels' if measured is None else 'one label only'}"
     low, high = measured["auroc_interval"]
-    return (f"AUROC {measured['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {measured['groups']:,} groups, "
-            f"{measured['rows']:,} rows), accuracy {measured['accuracy']:.4f}, F1 {measured['f1']:.4f} "
-            f"at {report['threshold']:.4g}")
+    return (
+        f"AUROC {measured['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {measured['groups']:,} groups, "
+        f"{measured['rows']:,} rows), accuracy {measured['accuracy']:.4f}, F1 {measured['f1']:.4f} "
+        f"at {report['threshold']:.4g}"
+    )
 
 
 def write_outputs(output_dir: Path, page: str, report: dict) -> None:

@@ -62,10 +62,17 @@ class GuardScorer:
         if self.last_layer is not None:
             self.last_layer.positions = answers
         tokens = torch.tensor([[token for suffix in suffixes for token in suffix]])
-        return self.model(
-            input_ids=tokens.to(device), position_ids=positions[None].to(device), use_cache=False,
-            packed_row=PackedRow(bounds, policy_length, self.policy), logits_to_keep=answers,
-        ).logits[0].float()
+        return (
+            self.model(
+                input_ids=tokens.to(device),
+                position_ids=positions[None].to(device),
+                use_cache=False,
+                packed_row=PackedRow(bounds, policy_length, self.policy),
+                logits_to_keep=answers,
+            )
+            .logits[0]
+            .float()
+        )
 
     @torch.inference_mode()
     def _read_policy(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -80,8 +87,9 @@ class GuardScorer:
         """Let a suffix of so many tokens fit behind the policy's keys and values."""
         missing = len(self.prompt.prefix_ids) + tokens - self.policy[0][0].shape[2]
         if missing > 0:
-            self.policy = [(pad(keys, (0, 0, 0, missing)), pad(values, (0, 0, 0, missing)))
-                           for keys, values in self.policy]
+            self.policy = [
+                (pad(keys, (0, 0, 0, missing)), pad(values, (0, 0, 0, missing))) for keys, values in self.policy
+            ]
 
     @torch.inference_mode()
     def _plain_logits(self, tokens: list[int], **cache) -> torch.Tensor:
@@ -179,9 +187,14 @@ def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, gpt
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         prompt = build_prompt(tokenizer, scoring)
         model = AutoModelForCausalLM.from_pretrained(
-            model_dir, config=config_with_kernel(model_dir, device, gptq_backend),
-            local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            dtype=getattr(torch, dtype), attn_implementation="sdpa", device_map={"": device},
+            model_dir,
+            config=config_with_kernel(model_dir, device, gptq_backend),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+            device_map={"": device},
         )
     except (ImportError, OSError, ValueError, KeyError) as error:
         raise UnusableModel(f"{model_dir} cannot be loaded (safetensors only): {error}") from error

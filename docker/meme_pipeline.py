@@ -110,10 +110,7 @@ def prepare(meme: Meme, decode: Callable, pixels: Callable, pixels_ready: Callab
         meme.picture.set_result(None)
         meme.reading.set_result([])
         return
-    steps = [
-        (meme.picture, "pixels", pixels, "caption_failed", None),
-        (meme.reading, "ocr", read, "ocr_failed", []),
-    ]
+    steps = [(meme.picture, "pixels", pixels, "caption_failed", None), (meme.reading, "ocr", read, "ocr_failed", [])]
     # The captioner waits for its pixels first; while it still loads, the text is read in the meantime.
     for future, stage, compute, reason, otherwise in steps if pixels_ready() else reversed(steps):
         try:

@@ -31,7 +31,9 @@ AMONG_TAMIL_DOUBTED, AMONG_TAMIL_SURE, AMONG_TAMIL_LETTERS = 0.1, 0.7, 2
 LEAST_SPACE = 0.02
 WATERMARK = re.compile(
     r"^\W*(made (with|on|in) .*|(www\.)?(imgflip|memegenerator|quickmeme|makeameme|9gag|memecenter|mematic)"
-    r"(\.(com|net|org))?)\W*$", re.IGNORECASE)
+    r"(\.(com|net|org))?)\W*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,18 @@ class MemeReader:
         import_openvino()  # before RapidOCR does
         from rapidocr import EngineType, RapidOCR
 
-        self.engine = RapidOCR(params={
-            # Every line is wanted, with its confidence: Tamil comes out of this engine as doubtful nonsense.
-            "Global.text_score": 0.0, "Global.use_cls": False, "Global.log_level": "error", "Rec.rec_batch_num": 1,
-            "Det.engine_type": EngineType.OPENVINO, "Rec.engine_type": EngineType.OPENVINO,
-            "EngineConfig.openvino.inference_num_threads": workers * threads,
-        })
+        self.engine = RapidOCR(
+            params={
+                # Every line is wanted, with its confidence: Tamil comes out of this engine as doubtful nonsense.
+                "Global.text_score": 0.0,
+                "Global.use_cls": False,
+                "Global.log_level": "error",
+                "Rec.rec_batch_num": 1,
+                "Det.engine_type": EngineType.OPENVINO,
+                "Rec.engine_type": EngineType.OPENVINO,
+                "EngineConfig.openvino.inference_num_threads": workers * threads,
+            }
+        )
         self.engine(words_on_white("Hello"))  # loads its models now, so that the first picture does not wait
         for part in (self.engine.text_det, self.engine.text_rec):
             part.session = OcrNetwork(part.session.model, workers, threads, exact)
@@ -88,8 +96,9 @@ class MemeReader:
         return zip(crops, boxes, read.txts, read.scores, strict=True)
 
     def _line(self, crop: np.ndarray, box: np.ndarray, text: str, confidence: float) -> Line:
-        line = Line(" ".join(text.replace("_", " ").split()), float(confidence), np.rint(box).astype(int).tolist(),
-                    "rapidocr")
+        line = Line(
+            " ".join(text.replace("_", " ").split()), float(confidence), np.rint(box).astype(int).tolist(), "rapidocr"
+        )
         if self.tamil is None or not looks_unread(line, crop.shape[1] / crop.shape[0]):
             return line
         return self._as_tamil(line, crop, TAMIL_LETTERS, TAMIL_CONFIDENCE)

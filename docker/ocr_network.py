@@ -19,12 +19,17 @@ class OcrNetwork:
 
     def __init__(self, model, workers: int, threads: int, exact: bool):
         openvino = import_openvino()
-        self.compiled = openvino.Core().compile_model(model, "CPU", {
-            "NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers * threads,
-            # Two processes would pin themselves to the same cores.
-            "ENABLE_CPU_PINNING": False,
-            **({"INFERENCE_PRECISION_HINT": "f32"} if exact else {}),
-        })
+        self.compiled = openvino.Core().compile_model(
+            model,
+            "CPU",
+            {
+                "NUM_STREAMS": workers,
+                "INFERENCE_NUM_THREADS": workers * threads,
+                # Two processes would pin themselves to the same cores.
+                "ENABLE_CPU_PINNING": False,
+                **({"INFERENCE_PRECISION_HINT": "f32"} if exact else {}),
+            },
+        )
         self._thread = threading.local()
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:

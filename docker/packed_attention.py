@@ -33,7 +33,8 @@ class PackedRow:
             longest = max(end - start for start, end in self.bounds)
             seen = suffix_mask(self.policy_length, longest, window).to(like.device)
             self.masks[window] = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(
-                ~seen, float("-inf"))
+                ~seen, float("-inf")
+            )
         return self.masks[window]
 
 
@@ -43,8 +44,17 @@ def suffix_mask(policy_length: int, length: int, window: int | None) -> torch.Te
     return (distance >= 0) & (distance < (window or policy_length + length + 1))
 
 
-def packed_attention(module, query, key, value, attention_mask, scaling=None, packed_row: PackedRow | None = None,
-                     sliding_window=None, **others) -> tuple[torch.Tensor, None]:
+def packed_attention(
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
+    packed_row: PackedRow | None = None,
+    sliding_window=None,
+    **others,
+) -> tuple[torch.Tensor, None]:
     """Transformers' attention interface: query [1, heads, row, size], key and value [1, key-value heads, row, size].
 
     Returns [1, row, heads, size]. Raises UnpackableAttention for soft-capped logits and attention sinks.
@@ -57,9 +67,14 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, pa
     attended = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for start, end in packed_row.bounds:
         seen = packed_row.policy_length + end - start
-        keys[:, :, packed_row.policy_length:seen] = key[:, :, start:end]
-        values[:, :, packed_row.policy_length:seen] = value[:, :, start:end]
+        keys[:, :, packed_row.policy_length : seen] = key[:, :, start:end]
+        values[:, :, packed_row.policy_length : seen] = value[:, :, start:end]
         attended[:, start:end] = scaled_dot_product_attention(
-            query[:, :, start:end], keys[:, :, :seen], values[:, :, :seen], attn_mask=mask[:end - start, :seen],
-            scale=scaling, enable_gqa=True).transpose(1, 2)
+            query[:, :, start:end],
+            keys[:, :, :seen],
+            values[:, :, :seen],
+            attn_mask=mask[: end - start, :seen],
+            scale=scaling,
+            enable_gqa=True,
+        ).transpose(1, 2)
     return attended, None

@@ -66,8 +66,10 @@ def _open_source(url: str, path_column: str | None, bytes_column: str | None) ->
     pictures = [name for name in files if _suffix(name) in PICTURES]
     tables = [name for name in files if _suffix(name) in TABLES]
     if pictures and tables:
-        raise UnusableInput(f"holds {len(pictures):,} pictures and {len(tables):,} Parquet files: give a glob of one "
-                            "kind, such as memes/*.png")
+        raise UnusableInput(
+            f"holds {len(pictures):,} pictures and {len(tables):,} Parquet files: give a glob of one "
+            "kind, such as memes/*.png"
+        )
     if tables:
         content, key = choose_columns(_schema(tables[0]), path_column, bytes_column)
         return PictureSource([partial(_table_rows, table, content, key) for table in tables])
@@ -79,8 +81,10 @@ def _open_source(url: str, path_column: str | None, bytes_column: str | None) ->
 def _path_source(paths: pa.Array) -> PictureSource:
     paths = pc.unique(paths)  # a path is a key: twice in a list is once in OUTPUT
     # A slice is pickled with all that it is a slice of; what `take` gives is not.
-    parts = [paths.take(pa.array(range(start, min(start + PATHS_A_PART, len(paths)))))
-             for start in range(0, len(paths), PATHS_A_PART)]
+    parts = [
+        paths.take(pa.array(range(start, min(start + PATHS_A_PART, len(paths)))))
+        for start in range(0, len(paths), PATHS_A_PART)
+    ]
     if not parts:
         raise UnusableInput("no path stands in it")
     return PictureSource([partial(_listed_rows, part) for part in parts])
@@ -99,9 +103,11 @@ def _lines(url: str) -> pa.Array:
         raise UnusableInput("is neither Parquet nor a picture by its name, and no text file of paths")
     with filesystem.open_input_stream(path) as stream:
         table = csv.read_csv(
-            stream, csv.ReadOptions(column_names=["path"]),
+            stream,
+            csv.ReadOptions(column_names=["path"]),
             csv.ParseOptions(delimiter=NO_DELIMITER, quote_char=False, double_quote=False),
-            csv.ConvertOptions(column_types={"path": pa.binary()}))
+            csv.ConvertOptions(column_types={"path": pa.binary()}),
+        )
     lines = table["path"].combine_chunks()
     try:
         return lines.cast(pa.string())

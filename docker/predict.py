@@ -33,12 +33,16 @@ class Settings(BaseSettings):
     caption_model_dir: DirectoryPath = Field(description="BLIP captioning model folder, safetensors")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: str = Field(
-        "auto", pattern="^(auto|float32|bfloat16|float16)$",
-        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit where the device multiplies in it")
+        "auto",
+        pattern="^(auto|float32|bfloat16|float16)$",
+        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit where the device multiplies in it",
+    )
     gptq_backend: str = Field(
-        "auto", pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
+        "auto",
+        pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
         description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "
-        "exllama_v2, marlin and machete need nvcc")
+        "exllama_v2, marlin and machete need nvcc",
+    )
     batch_size: int = Field(32, ge=1, le=1024, description="images captioned and scored together")
     max_wait_ms: float = Field(20, ge=0, le=60_000, description="longest wait for a batch to fill, milliseconds")
     threshold: float | None = Field(None, ge=0, le=1, description="label 1 from here on; scoring.json's when unset")
@@ -46,9 +50,11 @@ class Settings(BaseSettings):
     strict: bool = Field(False, description="1: exit 1 if any line fell back, wholly or in one stage")
     details_path: Path | None = Field(None, description="write each image's evidence here, a JSON line each")
     ocr_workers: int = Field(
-        0, ge=0, le=256, description="threads that decode images and read text; 0 is one for each CPU")
+        0, ge=0, le=256, description="threads that decode images and read text; 0 is one for each CPU"
+    )
     tessdata_prefix: Path | None = Field(
-        None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)")
+        None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)"
+    )
     max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")
     max_text_tokens: int = Field(256, ge=8, le=8192, description="text beyond so many tokens a view is cut off")
     tokens_a_row: int = Field(4096, ge=64, le=131_072, description="tokens scored in one packed row")

@@ -48,37 +48,50 @@ class Settings(BaseSettings):
     llm_dir: DirectoryPath = Field(description="guard model folder with scoring.json, at the same path on every node")
     caption_model_dir: DirectoryPath = Field(description="BLIP captioning model folder, at the same path on every node")
     path_column: str | None = Field(
-        None, description="Parquet's column of paths; when unset `path`, or the only column of text")
+        None, description="Parquet's column of paths; when unset `path`, or the only column of text"
+    )
     bytes_column: str | None = Field(
-        None, description="Parquet's column of pictures' bytes; when unset the only binary column, if any")
+        None, description="Parquet's column of pictures' bytes; when unset the only binary column, if any"
+    )
     ray_address: str | None = Field(None, description="address of a Ray cluster, or auto; when unset a local one")
     workers: int = Field(1, ge=1, le=10_000, description="processes that caption and score; each holds both models")
     num_gpus: float | None = Field(
-        None, ge=0, le=16, description="GPUs of each worker, such as 0.5; when unset 1 where there is a GPU, else 0")
+        None, ge=0, le=16, description="GPUs of each worker, such as 0.5; when unset 1 where there is a GPU, else 0"
+    )
     ocr_workers: int = Field(
-        0, ge=0, le=100_000, description="processes that decode and read text, a CPU each; 0 is one for each CPU")
+        0, ge=0, le=100_000, description="processes that decode and read text, a CPU each; 0 is one for each CPU"
+    )
     batch_size: int = Field(
-        32, ge=1, le=1024, description="pictures read, captioned and handed on together; also what a dead worker loses")
+        32, ge=1, le=1024, description="pictures read, captioned and handed on together; also what a dead worker loses"
+    )
     tokens_a_row: int = Field(
-        4096, ge=64, le=131_072, description="tokens scored in one packed row: a batch's texts are cut into such rows")
+        4096, ge=64, le=131_072, description="tokens scored in one packed row: a batch's texts are cut into such rows"
+    )
     rows_a_file: int = Field(
-        1000, ge=1, le=1_000_000, description="rows of a Parquet file; a crash loses what is in no file yet")
+        1000, ge=1, le=1_000_000, description="rows of a Parquet file; a crash loses what is in no file yet"
+    )
     dtype: str = Field(
-        "auto", pattern="^(auto|float32|bfloat16|float16)$",
-        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit where the device multiplies in it")
+        "auto",
+        pattern="^(auto|float32|bfloat16|float16)$",
+        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit where the device multiplies in it",
+    )
     gptq_backend: str = Field(
-        "auto", pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
+        "auto",
+        pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
         description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "
-        "exllama_v2, marlin and machete need nvcc")
+        "exllama_v2, marlin and machete need nvcc",
+    )
     threshold: float | None = Field(None, ge=0, le=1, description="label 1 from here on; scoring.json's when unset")
     fallback_probability: float = Field(0.5, ge=0, le=1, description="of a picture that cannot be scored")
     tessdata_prefix: Path | None = Field(
-        None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)")
+        None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)"
+    )
     max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")
     max_text_tokens: int = Field(256, ge=8, le=8192, description="text beyond so many tokens a view is cut off")
     max_caption_tokens: int = Field(20, ge=1, le=100, description="longest caption, tokens")
     progress_seconds: float = Field(
-        60, gt=0, description="seconds between two progress lines on stderr; a terminal gets Ray's progress bars")
+        60, gt=0, description="seconds between two progress lines on stderr; a terminal gets Ray's progress bars"
+    )
 
     @field_validator("num_gpus")
     @classmethod
@@ -122,10 +135,15 @@ def run(settings: Settings, source, filesystem, folder: str) -> int:
         rows = scored(settings, source, filesystem, folder)
         with nullcontext() if sys.stderr.isatty() else progress_lines(settings.progress_seconds, filesystem, folder):
             rows.write_parquet(
-                folder, filesystem=filesystem, min_rows_per_file=settings.rows_a_file, ray_remote_args=LITTLE_CPU)
+                folder, filesystem=filesystem, min_rows_per_file=settings.rows_a_file, ray_remote_args=LITTLE_CPU
+            )
     except RayError as error:  # its last line is what was raised in the worker
-        print(f"predict_with_ray.py: stopped by {str(error).strip().splitlines()[-1]}\nWhat is in OUTPUT stays; run it "
-              "again for the rest.", file=sys.stderr, flush=True)
+        print(
+            f"predict_with_ray.py: stopped by {str(error).strip().splitlines()[-1]}\nWhat is in OUTPUT stays; run it "
+            "again for the rest.",
+            file=sys.stderr,
+            flush=True,
+        )
         return 1
     finally:
         ray.shutdown()
@@ -142,8 +160,13 @@ def connect(settings: Settings) -> None:
     if settings.ray_address:
         ray.init(settings.ray_address, log_to_driver=False, logging_level=logging.WARNING)
         return
-    ray.init("local", num_cpus=(settings.ocr_workers or len(os.sched_getaffinity(0))) + ENGINE_CPUS,
-             include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    ray.init(
+        "local",
+        num_cpus=(settings.ocr_workers or len(os.sched_getaffinity(0))) + ENGINE_CPUS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
 
 
 def scored(settings: Settings, source, filesystem, folder: str):
@@ -157,32 +180,56 @@ def scored(settings: Settings, source, filesystem, folder: str):
     resources = ray.cluster_resources()
     num_gpus = settings.num_gpus if settings.num_gpus is not None else float(resources.get("GPU", 0) > 0)
     readers = count_readers(settings.ocr_workers, resources.get("CPU", 0))
-    shared = SimpleNamespace(**{
-        **settings.model_dump(), "num_gpus": num_gpus, "folder": os.getcwd(),
-        "llm_dir": settings.llm_dir.resolve(), "caption_model_dir": settings.caption_model_dir.resolve()})
+    shared = SimpleNamespace(
+        **{
+            **settings.model_dump(),
+            "num_gpus": num_gpus,
+            "folder": os.getcwd(),
+            "llm_dir": settings.llm_dir.resolve(),
+            "caption_model_dir": settings.caption_model_dir.resolve(),
+        }
+    )
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context.checkpoint_config = CheckpointConfig(
-        "path", f"{folder}.checkpoint", override_filesystem=filesystem, delete_checkpoint_on_success=False)
+        "path", f"{folder}.checkpoint", override_filesystem=filesystem, delete_checkpoint_on_success=False
+    )
     rows = ray.data.read_datasource(source, override_num_blocks=len(source.parts), **LITTLE_CPU)
-    return rows.repartition(target_num_rows_per_block=settings.batch_size).map_batches(
-        PictureReader, fn_constructor_args=(shared,), batch_size=settings.batch_size, num_cpus=1,
-        compute=ActorPoolStrategy(
-            min_size=1, max_size=readers, initial_size=readers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT),
-    ).map_batches(
-        MemeScorer, fn_constructor_args=(shared,), batch_size=settings.batch_size, num_cpus=0, num_gpus=num_gpus,
-        compute=ActorPoolStrategy(
-            size=settings.workers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT, max_concurrent_calls_per_actor=2))
+    return (
+        rows.repartition(target_num_rows_per_block=settings.batch_size)
+        .map_batches(
+            PictureReader,
+            fn_constructor_args=(shared,),
+            batch_size=settings.batch_size,
+            num_cpus=1,
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=readers, initial_size=readers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT
+            ),
+        )
+        .map_batches(
+            MemeScorer,
+            fn_constructor_args=(shared,),
+            batch_size=settings.batch_size,
+            num_cpus=0,
+            num_gpus=num_gpus,
+            compute=ActorPoolStrategy(
+                size=settings.workers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT, max_concurrent_calls_per_actor=2
+            ),
+        )
+    )
 
 
 def count_readers(asked: int, cpus: float) -> int:
     """Processes that read pictures on a cluster of `cpus`, `asked` or as many as it has room for; warns if too many."""
     readers = asked or max(1, math.floor(cpus) - ENGINE_CPUS)
     if readers + FEWEST_ENGINE_CPUS > cpus:  # no error: a cluster may grow
-        print(f"predict_with_ray.py: {readers} readers and Ray's own steps need {readers + FEWEST_ENGINE_CPUS} CPUs, "
-              f"the cluster has {cpus:g}: unless it grows, the run may wait for ever. Lower OCR_WORKERS, or add CPUs.",
-              file=sys.stderr, flush=True)
+        print(
+            f"predict_with_ray.py: {readers} readers and Ray's own steps need {readers + FEWEST_ENGINE_CPUS} CPUs, "
+            f"the cluster has {cpus:g}: unless it grows, the run may wait for ever. Lower OCR_WORKERS, or add CPUs.",
+            file=sys.stderr,
+            flush=True,
+        )
     return readers
 
 
@@ -229,8 +276,12 @@ def summary(output: str, filesystem, folder: str, seconds: float) -> None:
         found = pool.map(errors_of, [file.path for file in files if file.extension == "parquet"])
         errors = sum(map(Counter, found), Counter())
     failed = ", ".join(f"{count:,} {reason}" for reason, count in errors.most_common() if reason)
-    print(f"predict_with_ray.py: {errors.total():,} rows in {output}, {errors.total() - errors[None]:,} failed"
-          f"{f' ({failed})' if failed else ''}; {seconds:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"predict_with_ray.py: {errors.total():,} rows in {output}, {errors.total() - errors[None]:,} failed"
+        f"{f' ({failed})' if failed else ''}; {seconds:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

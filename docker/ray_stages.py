@@ -33,11 +33,19 @@ BATCHES_IN_FLIGHT = 2
 # Enough to hide a store that takes no longer to answer than four pictures take to be read.
 FETCHED_AHEAD = 4
 STAGES = ("decode", "pixels", "ocr", "caption", "score")
-PREDICTIONS = pa.schema([
-    ("path", pa.string()), ("probability", pa.float64()), ("label", pa.int8()), ("probability_text", pa.float64()),
-    ("probability_image_text", pa.float64()), ("caption", pa.string()), ("text", pa.string()), ("error", pa.string()),
-    ("milliseconds", pa.struct([(stage, pa.float64()) for stage in STAGES])),
-])
+PREDICTIONS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("probability", pa.float64()),
+        ("label", pa.int8()),
+        ("probability_text", pa.float64()),
+        ("probability_image_text", pa.float64()),
+        ("caption", pa.string()),
+        ("text", pa.string()),
+        ("error", pa.string()),
+        ("milliseconds", pa.struct([(stage, pa.float64()) for stage in STAGES])),
+    ]
+)
 
 
 class PictureReader:
@@ -68,18 +76,29 @@ class PictureReader:
             "pixels": np.stack([self.nothing if row["pixels"] is None else row["pixels"] for row in rows]),
             "seen": np.array([row["pixels"] is not None for row in rows]),
             **{name: np.array([row[name] for row in rows], dtype=object) for name in ("text", "error")},
-            **{f"{stage}_ms": np.array([row["milliseconds"].get(stage, np.nan) for row in rows])
-               for stage in STAGES[:3]},
+            **{
+                f"{stage}_ms": np.array([row["milliseconds"].get(stage, np.nan) for row in rows])
+                for stage in STAGES[:3]
+            },
         }
 
     def read(self, path: str, content: bytes | None) -> dict:
         """pixels (float32 [3, height, width], or None), text, error (empty for none), milliseconds of one picture."""
         meme = Meme(path)
-        prepare(meme, decode=partial(self._decode, content=content), pixels_ready=lambda: True,
-                pixels=partial(model_pixels, self.image_processor), read=self.reader.read)
+        prepare(
+            meme,
+            decode=partial(self._decode, content=content),
+            pixels_ready=lambda: True,
+            pixels=partial(model_pixels, self.image_processor),
+            read=self.reader.read,
+        )
         pixels = meme.picture.result()
-        return {"pixels": None if pixels is None else pixels.numpy(), "text": meme_text(meme.reading.result()),
-                "error": meme.error or "", "milliseconds": meme.milliseconds}
+        return {
+            "pixels": None if pixels is None else pixels.numpy(),
+            "text": meme_text(meme.reading.result()),
+            "error": meme.error or "",
+            "milliseconds": meme.milliseconds,
+        }
 
     def _read_apart(self, path: str, content: bytes | None) -> dict:
         self.apart = self.apart or ReaderApart.remote(self.settings)

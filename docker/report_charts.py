@@ -15,15 +15,26 @@ from report_metrics import BAND_POINTS, Labelled, reliability, roc_band
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 # Colours that matplotlib is given, and the CSS variables that they stand for.
 INK, LINE, HARMFUL, HARMLESS, ACCENT = "#010203", "#020304", "#030405", "#040506", "#050607"
-VARIABLES = {INK: "--ink-soft", LINE: "--line-strong", HARMFUL: "--harmful", HARMLESS: "--harmless",
-             ACCENT: "--accent"}
+VARIABLES = {INK: "--ink-soft", LINE: "--line-strong", HARMFUL: "--harmful", HARMLESS: "--harmless", ACCENT: "--accent"}
 SQUARE, WIDE = (4.3, 3.9), (11, 2.7)
 HISTOGRAM_BINS = 40
 STYLE = {
-    "svg.fonttype": "none", "figure.dpi": 72, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.edgecolor": LINE, "axes.labelcolor": INK, "text.color": INK, "xtick.color": LINE, "ytick.color": LINE,
-    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none",
-    "axes.linewidth": 0.8, "legend.frameon": False,
+    "svg.fonttype": "none",
+    "figure.dpi": 72,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
 }
 
 
@@ -46,8 +57,11 @@ def histogram(sample: Labelled, scores: np.ndarray) -> str:
     """Harmful rows upwards, harmless ones downwards; all rows upwards where nothing is labelled."""
     figure, axes = new_axes(WIDE, left=0.05, right=0.98, bottom=0.17, top=0.97)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    kinds = [(sample.scores[sample.labels == 1], 1, HARMFUL), (sample.scores[sample.labels == 0], -1, HARMLESS)] \
-        if len(sample) else [(scores, 1, ACCENT)]
+    kinds = (
+        [(sample.scores[sample.labels == 1], 1, HARMFUL), (sample.scores[sample.labels == 0], -1, HARMLESS)]
+        if len(sample)
+        else [(scores, 1, ACCENT)]
+    )
     heights = [np.histogram(values, edges)[0] for values, _, _ in kinds]
     for height, (_, direction, colour) in zip(heights, kinds, strict=True):
         axes.bar(edges[:-1] + 0.5 / HISTOGRAM_BINS, direction * height, width=0.8 / HISTOGRAM_BINS, color=colour)
@@ -153,8 +167,13 @@ def themed_svg(figure, axes, name: str, x_only: bool = False) -> str:
     (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 0 if x_only else 1)])
     top, bottom = (axes.bbox.y1, axes.bbox.y0) if x_only else (y1, y0)
     places = {"x0": x0, "x1": x1, "y0": height - bottom, "y1": height - top}
-    root.attrib = {"viewBox": root.get("viewBox"), "class": "chart", "aria-hidden": "true", "data-chart": name,
-                   **{f"data-{place}": f"{value:.2f}" for place, value in places.items()}}
+    root.attrib = {
+        "viewBox": root.get("viewBox"),
+        "class": "chart",
+        "aria-hidden": "true",
+        "data-chart": name,
+        **{f"data-{place}": f"{value:.2f}" for place, value in places.items()},
+    }
     return ElementTree.tostring(root, encoding="unicode")
 
 

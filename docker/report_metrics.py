@@ -37,8 +37,11 @@ class Labelled:
 
 def labelled_rows(rows: list, score_of=lambda row: row.probability) -> Labelled:
     """Rows that have a label and a score; a row without group is a group of its own."""
-    found = [(row.gold, score, row.group or f"\0{number}") for number, row in enumerate(rows)
-             if row.gold is not None and (score := score_of(row)) is not None]
+    found = [
+        (row.gold, score, row.group or f"\0{number}")
+        for number, row in enumerate(rows)
+        if row.gold is not None and (score := score_of(row)) is not None
+    ]
     labels, scores, groups = zip(*found, strict=True) if found else ((), (), ())
     return Labelled(np.array(labels, int), np.array(scores, float), np.unique(groups, return_inverse=True)[1])
 
@@ -50,7 +53,9 @@ def measure(sample: Labelled, threshold: float, resamples: int, seed: int) -> di
     both = sample.has_both
     drawn = [measure_block(sample, threshold, weights) for weights in bootstrap_weights(sample, resamples, seed)]
     report = {
-        "rows": len(sample), "harmful": int(sample.labels.sum()), "groups": len(set(sample.groups.tolist())),
+        "rows": len(sample),
+        "harmful": int(sample.labels.sum()),
+        "groups": len(set(sample.groups.tolist())),
         "auroc": float(roc_auc_score(sample.labels, sample.scores)) if both else None,
         "average_precision": float(average_precision_score(sample.labels, sample.scores)) if both else None,
         **operating_point(sample, threshold),
@@ -71,8 +76,11 @@ def operating_point(sample: Labelled, threshold: float) -> dict:
     fn, tn = int((~flagged & harmful).sum()), int((~flagged & ~harmful).sum())
     return {
         "confusion": {"true_positives": tp, "false_positives": fp, "false_negatives": fn, "true_negatives": tn},
-        "accuracy": ratio(tp + tn, len(sample)), "f1": ratio(2 * tp, 2 * tp + fp + fn),
-        "precision": ratio(tp, tp + fp), "recall": ratio(tp, tp + fn), "false_positive_rate": ratio(fp, fp + tn),
+        "accuracy": ratio(tp + tn, len(sample)),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "precision": ratio(tp, tp + fp),
+        "recall": ratio(tp, tp + fn),
+        "false_positive_rate": ratio(fp, fp + tn),
     }
 
 
@@ -98,9 +106,13 @@ def measure_block(sample: Labelled, threshold: float, weights: np.ndarray) -> di
     with np.errstate(invalid="ignore", divide="ignore"):
         auroc, average_precision = ranking_block(sample, weights)
         return {
-            "auroc": auroc, "average_precision": average_precision,
-            "accuracy": (tp + tn) / weights.sum(1), "f1": 2 * tp / (2 * tp + fp + fn),
-            "precision": tp / (tp + fp), "recall": tp / (tp + fn), "false_positive_rate": fp / (fp + tn),
+            "auroc": auroc,
+            "average_precision": average_precision,
+            "accuracy": (tp + tn) / weights.sum(1),
+            "f1": 2 * tp / (2 * tp + fp + fn),
+            "precision": tp / (tp + fp),
+            "recall": tp / (tp + fn),
+            "false_positive_rate": fp / (fp + tn),
             "brier": weights @ (sample.scores - sample.labels) ** 2 / weights.sum(1),
         }
 
@@ -134,8 +146,9 @@ def roc_band(sample: Labelled, resamples: int, seed: int) -> np.ndarray:
     for weights in bootstrap_weights(sample, resamples, seed):
         for positives, negatives in zip(*cumulative_counts(sample, weights), strict=True):
             if positives[-1] and negatives[-1]:
-                curves.append(np.interp(BAND_POINTS, np.r_[0, negatives / negatives[-1]],
-                                        np.r_[0, positives / positives[-1]]))
+                curves.append(
+                    np.interp(BAND_POINTS, np.r_[0, negatives / negatives[-1]], np.r_[0, positives / positives[-1]])
+                )
     return np.percentile(curves, [2.5, 97.5], axis=0)
 
 
@@ -154,8 +167,14 @@ def reliability(sample: Labelled) -> list[dict]:
         chosen = number == index
         harmful, rows = int(sample.labels[chosen].sum()), int(chosen.sum())
         bounds = binomtest(harmful, rows).proportion_ci(method="wilson")
-        bins.append({"mean_score": float(sample.scores[chosen].mean()), "share_harmful": harmful / rows,
-                     "interval": [float(bounds.low), float(bounds.high)], "rows": rows})
+        bins.append(
+            {
+                "mean_score": float(sample.scores[chosen].mean()),
+                "share_harmful": harmful / rows,
+                "interval": [float(bounds.low), float(bounds.high)],
+                "rows": rows,
+            }
+        )
     return bins
 
 
@@ -184,10 +203,18 @@ def measures_by(column: str, rows: list, threshold: float, resamples: int, seed:
 
 def views_measures(rows: list, threshold: float, resamples: int, seed: int) -> dict[str, dict]:
     """Measures of each view alone and of both, on the rows where both were scored: what does the picture add?"""
-    seen = [row for row in rows if row.evidence and row.evidence.probability_text is not None
-            and row.evidence.probability_image_text is not None]
-    scores = {"text": lambda row: row.evidence.probability_text,
-              "image_text": lambda row: row.evidence.probability_image_text, "both": lambda row: row.probability}
+    seen = [
+        row
+        for row in rows
+        if row.evidence
+        and row.evidence.probability_text is not None
+        and row.evidence.probability_image_text is not None
+    ]
+    scores = {
+        "text": lambda row: row.evidence.probability_text,
+        "image_text": lambda row: row.evidence.probability_image_text,
+        "both": lambda row: row.probability,
+    }
     samples = {name: labelled_rows(seen, score) for name, score in scores.items()}
     return {name: measure(sample, threshold, resamples, seed) for name, sample in samples.items() if len(sample)}
 
@@ -198,5 +225,7 @@ def stage_times(rows: list) -> dict[str, dict[str, float]]:
     for row in rows:
         for stage, milliseconds in (row.evidence.milliseconds if row.evidence else {}).items():
             spent.setdefault(stage, []).append(milliseconds)
-    return {stage: {"median": float(np.median(values)), "percentile_95": float(np.percentile(values, 95))}
-            for stage, values in spent.items()}
+    return {
+        stage: {"median": float(np.median(values)), "percentile_95": float(np.percentile(values, 95))}
+        for stage, values in spent.items()
+    }

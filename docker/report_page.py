@@ -20,54 +20,106 @@ MAX_CHARACTERS, MAX_LINES, MAX_CORNERS = 2000, 100, 8
 LANGUAGES = {"en": "English", "zh": "Chinese", "ms": "Malay", "ta": "Tamil"}
 VIEWS = {"text": "text alone", "image_text": "caption and text", "both": "both, as printed"}
 RATES = [
-    ("recall", "Recall", "harmful that are flagged"), ("precision", "Precision", "flagged that are harmful"),
+    ("recall", "Recall", "harmful that are flagged"),
+    ("precision", "Precision", "flagged that are harmful"),
     ("false_positive_rate", "False alarms", "harmless that are flagged (false positive rate)"),
-    ("accuracy", "Accuracy", "rows judged as labelled"), ("f1", "F1", "harmonic mean of precision and recall"),
+    ("accuracy", "Accuracy", "rows judged as labelled"),
+    ("f1", "F1", "harmonic mean of precision and recall"),
     ("flagged", "Flagged", "work for a moderator"),
 ]
-SHOWS = [("all", "All"), ("fp", "False positives"), ("fn", "False negatives"), ("uncertain", "Least certain"),
-         ("failures", "Failures"), ("disagree", "Views disagree"), ("tp", "True positives"), ("tn", "True negatives"),
-         ("unlabelled", "Unlabelled"), ("flagged", "Flagged"), ("passed", "Passed")]
-SORTS = [("order", "as in the run"), ("high", "most harmful first"), ("low", "least harmful first"),
-         ("wrong", "most wrong first"), ("uncertain", "closest to the threshold"), ("disagree", "views disagree most")]
+SHOWS = [
+    ("all", "All"),
+    ("fp", "False positives"),
+    ("fn", "False negatives"),
+    ("uncertain", "Least certain"),
+    ("failures", "Failures"),
+    ("disagree", "Views disagree"),
+    ("tp", "True positives"),
+    ("tn", "True negatives"),
+    ("unlabelled", "Unlabelled"),
+    ("flagged", "Flagged"),
+    ("passed", "Passed"),
+]
+SORTS = [
+    ("order", "as in the run"),
+    ("high", "most harmful first"),
+    ("low", "least harmful first"),
+    ("wrong", "most wrong first"),
+    ("uncertain", "closest to the threshold"),
+    ("disagree", "views disagree most"),
+]
 
 
-def render_page(title: str, report: dict, rows: list[Row], thumbnails: list[Thumbnail], charts: dict[str, str],
-                **words) -> str:
+def render_page(
+    title: str, report: dict, rows: list[Row], thumbnails: list[Thumbnail], charts: dict[str, str], **words
+) -> str:
     """The whole page as HTML; `words`: unit, headline, notes, sources, resamples, seed."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    style, script = ("".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
-                     for names in (STYLES, SCRIPTS))
+    style, script = (
+        "".join((FOLDER / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
     named = {name: charts.get(name) for name in ("histogram", "roc", "precision_recall", "reliability")}
     return environment.get_template("page.html.j2").render(
-        title=valid_unicode(title), report=report, measured=report["measured"], charts=named, style=style,
-        script=script, policy=content_security_policy(style, script), rates=RATES, shows=shows(rows),
-        sorts=SORTS, choices={column: values_of(column, rows) for column in ("language", "category")},
+        title=valid_unicode(title),
+        report=report,
+        measured=report["measured"],
+        charts=named,
+        style=style,
+        script=script,
+        policy=content_security_policy(style, script),
+        rates=RATES,
+        shows=shows(rows),
+        sorts=SORTS,
+        choices={column: values_of(column, rows) for column in ("language", "category")},
         slices=[(column, report[f"by_{column}"]) for column in ("language", "category")],
-        has_pictures=bool(thumbnails), language_names=LANGUAGES, view_names=VIEWS,
+        has_pictures=bool(thumbnails),
+        language_names=LANGUAGES,
+        view_names=VIEWS,
         run=run_record(report, rows, thumbnails, words["unit"]),
-        thumbnails=[thumbnail.webp for thumbnail in thumbnails], **words)
+        thumbnails=[thumbnail.webp for thumbnail in thumbnails],
+        **words,
+    )
 
 
 def content_security_policy(style: str, script: str) -> str:
-    style_hash, script_hash = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
-                               for part in (style, script))
-    return (f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; img-src data:; "
-            "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'")
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script)
+    )
+    return (
+        f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
 
 
 def shows(rows: list[Row]) -> list[tuple[str, str]]:
     """The gallery's filters that can have any rows, whatever the threshold."""
     golds = {row.gold for row in rows}
-    views = any(row.evidence and None not in (row.evidence.probability_text, row.evidence.probability_image_text)
-                for row in rows)
-    possible = {"all": True, "uncertain": True, "fp": 0 in golds, "tn": 0 in golds, "fn": 1 in golds, "tp": 1 in golds,
-                "failures": any(row.evidence for row in rows), "disagree": views,
-                "unlabelled": None in golds and len(golds) > 1, "flagged": golds == {None}, "passed": golds == {None}}
+    views = any(
+        row.evidence and None not in (row.evidence.probability_text, row.evidence.probability_image_text)
+        for row in rows
+    )
+    possible = {
+        "all": True,
+        "uncertain": True,
+        "fp": 0 in golds,
+        "tn": 0 in golds,
+        "fn": 1 in golds,
+        "tp": 1 in golds,
+        "failures": any(row.evidence for row in rows),
+        "disagree": views,
+        "unlabelled": None in golds and len(golds) > 1,
+        "flagged": golds == {None},
+        "passed": golds == {None},
+    }
     return [(key, name) for key, name in SHOWS if possible[key]]
 
 
@@ -78,31 +130,54 @@ def values_of(column: str, rows: list[Row]) -> list[str]:
 def run_record(report: dict, rows: list[Row], thumbnails: list[Thumbnail], unit: str) -> dict:
     """What the scripts read."""
     shown = thumbnails or [Thumbnail()] * len(rows)
-    return {"threshold": report["threshold"], "unit": unit, "languages": LANGUAGES,
-            "rows": [row_record(row, thumbnail) for row, thumbnail in zip(rows, shown, strict=True)]}
+    return {
+        "threshold": report["threshold"],
+        "unit": unit,
+        "languages": LANGUAGES,
+        "rows": [row_record(row, thumbnail) for row, thumbnail in zip(rows, shown, strict=True)],
+    }
 
 
 def row_record(row: Row, thumbnail: Thumbnail) -> dict:
     evidence = row.evidence
     record = {
-        "name": row.name.rpartition("/")[2] or row.name, "path": valid_unicode(row.path),
-        "p": round(row.probability, 4), "gold": row.gold, "printed": row.printed_label, "language": row.language,
-        "category": row.category, "missing": thumbnail.reason, "text": "", "caption": "", "error": None,
-        "pt": None, "pi": None, "lines": [], "milliseconds": {},
+        "name": row.name.rpartition("/")[2] or row.name,
+        "path": valid_unicode(row.path),
+        "p": round(row.probability, 4),
+        "gold": row.gold,
+        "printed": row.printed_label,
+        "language": row.language,
+        "category": row.category,
+        "missing": thumbnail.reason,
+        "text": "",
+        "caption": "",
+        "error": None,
+        "pt": None,
+        "pi": None,
+        "lines": [],
+        "milliseconds": {},
     }
     if evidence:
-        record |= {"text": cut(evidence.text), "caption": cut(evidence.caption), "error": evidence.error,
-                   "pt": rounded(evidence.probability_text), "pi": rounded(evidence.probability_image_text),
-                   "milliseconds": {stage: round(spent, 1) for stage, spent in evidence.milliseconds.items()},
-                   "lines": [line_record(line, thumbnail.size) for line in evidence.ocr[:MAX_LINES]]}
+        record |= {
+            "text": cut(evidence.text),
+            "caption": cut(evidence.caption),
+            "error": evidence.error,
+            "pt": rounded(evidence.probability_text),
+            "pi": rounded(evidence.probability_image_text),
+            "milliseconds": {stage: round(spent, 1) for stage, spent in evidence.milliseconds.items()},
+            "lines": [line_record(line, thumbnail.size) for line in evidence.ocr[:MAX_LINES]],
+        }
     return record
 
 
 def line_record(line, size: tuple[int, int]) -> dict:
     """Corners in thousandths of the picture's sides."""
     width, height = (max(1, side) for side in size)
-    box = [coordinate for x, y in line.box[:MAX_CORNERS]
-           for coordinate in (round(1000 * x / width), round(1000 * y / height))]
+    box = [
+        coordinate
+        for x, y in line.box[:MAX_CORNERS]
+        for coordinate in (round(1000 * x / width), round(1000 * y / height))
+    ]
     return {"text": cut(line.text), "confidence": round(line.confidence, 3), "engine": line.engine, "box": box}
 
 

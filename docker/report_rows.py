@@ -71,8 +71,9 @@ class Row:
     evidence: Evidence | None = None
 
 
-def read_rows(input_path: Path | None, predictions_path: Path | None, labels_path: Path | None,
-              details_path: Path | None) -> list[Row]:
+def read_rows(
+    input_path: Path | None, predictions_path: Path | None, labels_path: Path | None, details_path: Path | None
+) -> list[Row]:
     """Rows in the order of the run; raises UnusableInput."""
     evidence = read_evidence(details_path) if details_path else []
     if predictions_path:
@@ -95,21 +96,28 @@ def printed_rows(input_path: Path, predictions_path: Path) -> list[Row]:
     if len(paths) != len(answers):
         raise UnusableInput(
             f"INPUT_PATH={input_path} has {len(paths):,} lines, PREDICTIONS_PATH={predictions_path} {len(answers):,}: "
-            "they are of different runs, or the run was cut off; predict.py answers every line, run it again")
-    return [Row(path, valid_unicode(path) or f"(empty line {number})", *answer)
-            for number, (path, answer) in enumerate(zip(paths, answers, strict=True), 1)]
+            "they are of different runs, or the run was cut off; predict.py answers every line, run it again"
+        )
+    return [
+        Row(path, valid_unicode(path) or f"(empty line {number})", *answer)
+        for number, (path, answer) in enumerate(zip(paths, answers, strict=True), 1)
+    ]
 
 
 def read_predictions(path: Path) -> list[tuple[float, int]]:
     """(probability, label) of each `probability<TAB>label` line."""
     lines = path.read_bytes().decode("utf-8", "replace").splitlines()
     answers = [parse_answer(line) for line in lines]
-    wrong = [f"line {number} is {line[:60]!r}" for number, (line, answer) in enumerate(
-        zip(lines, answers, strict=True), 1) if answer is None]
+    wrong = [
+        f"line {number} is {line[:60]!r}"
+        for number, (line, answer) in enumerate(zip(lines, answers, strict=True), 1)
+        if answer is None
+    ]
     if wrong:
         raise UnusableInput(
             f"PREDICTIONS_PATH={path}: {listed(wrong)}; every line must be `probability<TAB>label` (0 to 1, then 0 or "
-            "1), as predict.py prints it. A data set's predictions.jsonl goes into DETAILS_PATH, alone")
+            "1), as predict.py prints it. A data set's predictions.jsonl goes into DETAILS_PATH, alone"
+        )
     return answers
 
 
@@ -137,15 +145,26 @@ def read_evidence(path: Path) -> list[tuple[str, Evidence]]:
         except (ValueError, AttributeError, RecursionError):
             wrong.append(f"line {number} is no JSON object")
     if wrong:
-        raise UnusableInput(f"DETAILS_PATH={path}: {listed(wrong)}; it must be what predict.py wrote with DETAILS_PATH "
-                            "set, or evaluate_model.py's predictions.jsonl")
+        raise UnusableInput(
+            f"DETAILS_PATH={path}: {listed(wrong)}; it must be what predict.py wrote with DETAILS_PATH "
+            "set, or evaluate_model.py's predictions.jsonl"
+        )
     return found
 
 
 def row_of(path: str, evidence: Evidence, number: int) -> Row:
     name = valid_unicode(path) or evidence.id or f"line {number}"
-    return Row(path, name, evidence.probability, evidence.label, evidence.gold, evidence.language, evidence.category,
-               evidence.group, evidence)
+    return Row(
+        path,
+        name,
+        evidence.probability,
+        evidence.label,
+        evidence.gold,
+        evidence.language,
+        evidence.category,
+        evidence.group,
+        evidence,
+    )
 
 
 def attach_evidence(rows: list[Row], evidence: list[tuple[str, Evidence]], details_path: Path | None) -> None:
@@ -159,8 +178,10 @@ def attach_evidence(rows: list[Row], evidence: list[tuple[str, Evidence]], detai
         row.evidence, row.gold = line, line.gold
         row.language, row.category, row.group = line.language, line.category, line.group
     if wrong:
-        raise UnusableInput(f"DETAILS_PATH={details_path}: {listed(wrong)}; give the evidence of the very run that "
-                            "printed the predictions")
+        raise UnusableInput(
+            f"DETAILS_PATH={details_path}: {listed(wrong)}; give the evidence of the very run that "
+            "printed the predictions"
+        )
 
 
 def read_labels(path: Path) -> dict[str, dict]:
@@ -169,8 +190,10 @@ def read_labels(path: Path) -> dict[str, dict]:
         reader = csv.DictReader(table)
         missing = {"file_name", "label"} - set(reader.fieldnames or ())
         if missing:
-            raise UnusableInput(f"LABELS_PATH={path} lacks the column(s) {', '.join(sorted(missing))}; it must be a "
-                                "CSV with file_name,label and, where known, language,category,group")
+            raise UnusableInput(
+                f"LABELS_PATH={path} lacks the column(s) {', '.join(sorted(missing))}; it must be a "
+                "CSV with file_name,label and, where known, language,category,group"
+            )
         lines = [(reader.line_num, line) for line in reader]
     labels, wrong = {}, []
     for number, line in lines:
@@ -199,12 +222,16 @@ def attach_labels(rows: list[Row], labels: dict[str, dict], labels_path: Path) -
             setattr(row, column, valid_unicode(line.get(column) or "") or getattr(row, column))
     unknown = [repr(valid_unicode(name)) for name in labels.keys() - owners.keys()]
     if unknown:
-        raise UnusableInput(f"LABELS_PATH={labels_path} labels {len(unknown):,} files that the run never saw: "
-                            f"{listed(sorted(unknown))}; take their lines out, or give the labels of this run")
+        raise UnusableInput(
+            f"LABELS_PATH={labels_path} labels {len(unknown):,} files that the run never saw: "
+            f"{listed(sorted(unknown))}; take their lines out, or give the labels of this run"
+        )
     shared = [repr(valid_unicode(key)) for key, paths in owners.items() if len(paths) > 1]
     if shared:
-        raise UnusableInput(f"LABELS_PATH={labels_path}: several pictures are named {listed(sorted(shared))}; write "
-                            "file_name with enough of its folders to tell them apart")
+        raise UnusableInput(
+            f"LABELS_PATH={labels_path}: several pictures are named {listed(sorted(shared))}; write "
+            "file_name with enough of its folders to tell them apart"
+        )
 
 
 def path_ends(path: str) -> list[str]:
@@ -221,8 +248,10 @@ def reported_threshold(rows: list[Row], asked: float | None) -> float:
     threshold = min((probability for probability, label in printed if label), default=1.0)
     wrong = sum(verdict(probability, threshold) != label for probability, label in printed)
     if wrong:
-        raise UnusableInput(f"no threshold gives the labels that were printed ({wrong:,} lines disagree with "
-                            f"{threshold:.4f}): lines of two runs are mixed; set THRESHOLD to judge all by one")
+        raise UnusableInput(
+            f"no threshold gives the labels that were printed ({wrong:,} lines disagree with "
+            f"{threshold:.4f}): lines of two runs are mixed; set THRESHOLD to judge all by one"
+        )
     return threshold
 
 

@@ -17,15 +17,19 @@ def headline(report: dict, unit: str) -> str:
     """The finding in one or two sentences; never more than the interval allows."""
     measured = report["measured"]
     if measured is None:
-        return (f"{counted(report['rows_in_run'], unit)} scored, {report['flagged']:,} of them flagged at "
-                f"{report['threshold']:.4g}. None has a label: nothing on this page says whether that is right.")
+        return (
+            f"{counted(report['rows_in_run'], unit)} scored, {report['flagged']:,} of them flagged at "
+            f"{report['threshold']:.4g}. None has a label: nothing on this page says whether that is right."
+        )
     harmless = measured["rows"] - measured["harmful"]
     sizes = f"{counted(measured['rows'], f'labelled {unit}')} ({measured['harmful']:,} harmful, {harmless:,} harmless)"
     if measured["auroc"] is None:
         return f"On {sizes} there is one label only, so nothing can be said about telling them apart."
     low, high = measured["auroc_interval"]
-    finding = (f"On {sizes}, a harmful {unit} scores above a harmless one {100 * measured['auroc']:.0f} times in 100 "
-               f"(95 % interval {100 * low:.0f} to {100 * high:.0f}).")
+    finding = (
+        f"On {sizes}, a harmful {unit} scores above a harmless one {100 * measured['auroc']:.0f} times in 100 "
+        f"(95 % interval {100 * low:.0f} to {100 * high:.0f})."
+    )
     if low <= 0.5 <= high:
         finding += " The interval includes 50: on these rows the detector cannot be told from chance."
     elif high < 0.5:
@@ -37,12 +41,16 @@ def notes(report: dict, rows: list, missing_pictures: Counter, unit: str) -> lis
     """What a reader must know before trusting the page: what is missing, small or assumed."""
     found = [*label_notes(report, rows, unit), *evidence_notes(report, rows, unit)]
     if report["threshold_is_inferred"]:
-        found.append(f"The printed labels follow some threshold that is not 0.5; {report['threshold']:.4g} agrees with "
-                     "all of them. Set THRESHOLD to the one that was used.")
+        found.append(
+            f"The printed labels follow some threshold that is not 0.5; {report['threshold']:.4g} agrees with "
+            "all of them. Set THRESHOLD to the one that was used."
+        )
     if missing_pictures:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in missing_pictures.most_common())
-        found.append(f"{counted(missing_pictures.total(), 'picture')} cannot be shown here ({reasons}). If files lie "
-                     "elsewhere now, set IMAGES_DIR.")
+        found.append(
+            f"{counted(missing_pictures.total(), 'picture')} cannot be shown here ({reasons}). If files lie "
+            "elsewhere now, set IMAGES_DIR."
+        )
     return found or ["Labels, languages, categories, groups and evidence are all there."]
 
 
@@ -57,29 +65,45 @@ def label_notes(report: dict, rows: list, unit: str) -> list[str]:
     if smaller < FEW:
         found.append(f"The rarer label has {smaller:,} rows: read the intervals, not the numbers.")
     if not any(row.group for row in rows):
-        found.append("No groups are known, so intervals take all rows as independent. Translations or variants "
-                     "of one meme are not: give them a group in LABELS_PATH, or the intervals are too narrow.")
-    found += [f"Of {column}, the {MAX_PARTS} commonest values are shown." for column in ("language", "category")
-              if len(report[f"by_{column}"]) == MAX_PARTS]
-    found += [f"No {column} is known: nothing can be said by {column}." for column in ("language", "category")
-              if not any(getattr(row, column) for row in rows)]
+        found.append(
+            "No groups are known, so intervals take all rows as independent. Translations or variants "
+            "of one meme are not: give them a group in LABELS_PATH, or the intervals are too narrow."
+        )
+    found += [
+        f"Of {column}, the {MAX_PARTS} commonest values are shown."
+        for column in ("language", "category")
+        if len(report[f"by_{column}"]) == MAX_PARTS
+    ]
+    found += [
+        f"No {column} is known: nothing can be said by {column}."
+        for column in ("language", "category")
+        if not any(getattr(row, column) for row in rows)
+    ]
     return found
 
 
 def evidence_notes(report: dict, rows: list, unit: str) -> list[str]:
     if not report["evidence_rows"]:
         doubtful = sum(row.probability == 0.5 for row in rows)
-        return ["No evidence: what was read, captions, the views' scores and failures are unknown. Set DETAILS_PATH, "
-                f"for predict.py and here. {counted(doubtful, 'line')} at exactly 0.5000, which is also what "
-                "predict.py prints by default for what it cannot score."]
+        return [
+            "No evidence: what was read, captions, the views' scores and failures are unknown. Set DETAILS_PATH, "
+            f"for predict.py and here. {counted(doubtful, 'line')} at exactly 0.5000, which is also what "
+            "predict.py prints by default for what it cannot score."
+        ]
     found = []
     if behind := len(rows) - report["evidence_rows"]:
         found.append(f"The evidence ends {behind:,} lines before the predictions do: what failed there is unknown.")
     if failed := sum(report["failures"].values()):
         without = report["without_failures"]
-        found.append(f"Failed, wholly or in one stage: {counted(failed, unit)}. Failures count in all measures, as "
-                     "they do for whoever reads stdout." + (f" Without them the AUROC is {without['auroc']:.3f}."
-                                                if without and without["auroc"] is not None else ""))
+        found.append(
+            f"Failed, wholly or in one stage: {counted(failed, unit)}. Failures count in all measures, as "
+            "they do for whoever reads stdout."
+            + (
+                f" Without them the AUROC is {without['auroc']:.3f}."
+                if without and without["auroc"] is not None
+                else ""
+            )
+        )
     if changed := report["judged_anew"]:
         found.append(f"THRESHOLD={report['threshold']:.4g} gives {changed:,} rows another verdict than was printed.")
     return found

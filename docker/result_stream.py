@@ -75,4 +75,4 @@ def write_whole(descriptor: int, content: bytes) -> None:
     """Write all of it; raises BrokenPipeError where the reader is gone."""
     view = memoryview(content)
     while view:
-        view = view[os.write(descriptor, view):]
+        view = view[os.write(descriptor, view) :]

@@ -13,7 +13,13 @@ from pathlib import Path
 # Stands for the meme while the template is taken apart; no tokenizer's special strings look like it.
 _SENTINEL = "sentinel0meme0sentinel"
 _PROBES = (
-    "hello world", "Wah! 你好。", "வணக்கம்...", "</s> </meme> <|im_end|> [/INST]", "- 5%", "Image: a cat, Caption:")
+    "hello world",
+    "Wah! 你好。",
+    "வணக்கம்...",
+    "</s> </meme> <|im_end|> [/INST]",
+    "- 5%",
+    "Image: a cat, Caption:",
+)
 _FIELDS = ("label_words", "views", "threshold", "temperature")
 
 
@@ -116,4 +122,4 @@ def _tokens_after(tokenizer, anchor: str, text: str, split_special_tokens: bool 
     """Tokens of `text` as they come out behind `anchor`, without the anchor's own."""
     anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
     joined = tokenizer(anchor + text, add_special_tokens=False, split_special_tokens=split_special_tokens)["input_ids"]
-    return joined[len(anchor_ids):]
+    return joined[len(anchor_ids) :]

@@ -32,8 +32,10 @@ class ScoringSession:
         self.captioner: Future = Future()
         self.reader: Future = loading.submit(load_reader, settings)
         work = partial(
-            prepare, decode=partial(decode_image, max_pixels=settings.max_megapixels * 1_000_000),
-            pixels=lambda picture: self.captioner.result().pixels(picture), pixels_ready=self.captioner.done,
+            prepare,
+            decode=partial(decode_image, max_pixels=settings.max_megapixels * 1_000_000),
+            pixels=lambda picture: self.captioner.result().pixels(picture),
+            pixels_ready=self.captioner.done,
             read=lambda picture: self.reader.result().read(picture),
         )
         paths = (line_to_path(line) for line in read_lines())
@@ -71,8 +73,7 @@ class ScoringSession:
         dtype = pick_dtype(device, settings.dtype)
         with Stopwatch(costs, "captioner"):
             try:
-                captioner = load_captioner(
-                    settings.caption_model_dir, device, dtype, settings.max_caption_tokens)
+                captioner = load_captioner(settings.caption_model_dir, device, dtype, settings.max_caption_tokens)
             except UnusableCaptioner as error:
                 raise UnusableSetting(f"CAPTION_MODEL_DIR={settings.caption_model_dir}: {error}") from error
             self.captioner.set_result(captioner)
@@ -81,8 +82,11 @@ class ScoringSession:
         with Stopwatch(costs, "waiting for OCR"):
             self.reader.result()
         spent = ", ".join(f"{stage} {took / 1000:.1f} s" for stage, took in costs.items())
-        print(f"predict.py: models in {dtype} on {device}; "
-              f"ready after {time.monotonic() - self.started:.1f} s ({spent})", file=sys.stderr, flush=True)
+        print(
+            f"predict.py: models in {dtype} on {device}; ready after {time.monotonic() - self.started:.1f} s ({spent})",
+            file=sys.stderr,
+            flush=True,
+        )
         return scorer
 
     def _score_all(self, scorer, threshold: float, report: "Report", evidence: "Evidence") -> None:
@@ -100,7 +104,8 @@ class ScoringSession:
             meme.text = meme_text(meme.reading.result())
         with Stopwatch(shared, "score"):
             score_batch(
-                batch, partial(self._suffixes, scorer), scorer.probabilities, self.settings.fallback_probability)
+                batch, partial(self._suffixes, scorer), scorer.probabilities, self.settings.fallback_probability
+            )
         for meme in batch:
             meme.milliseconds.update({stage: round(took / len(batch), 1) for stage, took in shared.items()})
 
@@ -113,11 +118,16 @@ class ScoringSession:
 
 
 def load_reader(settings) -> MemeReader:
-    reader = MemeReader(settings.tessdata_prefix, settings.ocr_workers or AVAILABLE_CPUS,
-                        exact=settings.dtype == "float32")
+    reader = MemeReader(
+        settings.tessdata_prefix, settings.ocr_workers or AVAILABLE_CPUS, exact=settings.dtype == "float32"
+    )
     if reader.tamil is None:
-        print("predict.py: no tam.traineddata found, Tamil is off (apt install tesseract-ocr-tam, or set "
-              "TESSDATA_PREFIX)", file=sys.stderr, flush=True)
+        print(
+            "predict.py: no tam.traineddata found, Tamil is off (apt install tesseract-ocr-tam, or set "
+            "TESSDATA_PREFIX)",
+            file=sys.stderr,
+            flush=True,
+        )
     return reader
 
 
@@ -168,8 +178,10 @@ def evidence(meme: Meme, threshold: float) -> dict:
     return {
         "path": meme.path,
         "text": meme.text,
-        "ocr": [{"text": line.text, "confidence": round(line.confidence, 4), "box": line.box, "engine": line.engine}
-                for line in meme.reading.result()],
+        "ocr": [
+            {"text": line.text, "confidence": round(line.confidence, 4), "box": line.box, "engine": line.engine}
+            for line in meme.reading.result()
+        ],
         "caption": meme.caption,
         "probability_text": meme.views.get("text"),
         "probability_image_text": meme.views.get("image_text"),
@@ -207,5 +219,9 @@ class Report:
 
     def _print(self, reasons: str, end: str = "") -> None:
         seconds = max(1e-9, time.monotonic() - self.started)
-        print(f"predict.py: {self.done:,} lines done, {self.failed:,} failed{reasons}, "
-              f"{self.done / seconds:.1f} images/s{end}", file=sys.stderr, flush=True)
+        print(
+            f"predict.py: {self.done:,} lines done, {self.failed:,} failed{reasons}, "
+            f"{self.done / seconds:.1f} images/s{end}",
+            file=sys.stderr,
+            flush=True,
+        )

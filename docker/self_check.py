@@ -27,7 +27,10 @@ SAMPLE_ENGLISH, SAMPLE_TAMIL = "GOOD MORNING", "வணக்கம்"
 # A folder needs one name of each group; tokenizers and processors come in several layouts.
 LLM_FILES = (("config.json",), ("scoring.json",), ("tokenizer.json", "tokenizer.model", "vocab.json"))
 CAPTIONER_FILES = (
-    ("config.json",), ("tokenizer.json", "vocab.txt"), ("preprocessor_config.json", "processor_config.json"))
+    ("config.json",),
+    ("tokenizer.json", "vocab.txt"),
+    ("preprocessor_config.json", "processor_config.json"),
+)
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -54,8 +57,11 @@ def folder_faults(variable: str, folder: Path, wanted: tuple[tuple[str, ...], ..
     """What keeps the files of a model folder from being loaded, each with its remedy."""
     if not folder.is_dir():
         return [f"{variable}={folder} is no folder: place the model there"]
-    faults = [f"{variable}={folder} lacks {' or '.join(names)}{remedy(names[0])}"
-              for names in wanted if not any((folder / name).is_file() for name in names)]
+    faults = [
+        f"{variable}={folder} lacks {' or '.join(names)}{remedy(names[0])}"
+        for names in wanted
+        if not any((folder / name).is_file() for name in names)
+    ]
     faults += [f"{variable}={folder} lacks {name}: download the model again, whole" for name in absent_weights(folder)]
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if not os.access(path, os.R_OK):
@@ -99,10 +105,20 @@ def prediction_faults(settings: Settings) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         details = Path(scratch) / "details.jsonl"
         run = subprocess.run(
-            [sys.executable, str(HERE / "predict.py")], input=os.fsencode(SAMPLE) + b"\n", capture_output=True,
+            [sys.executable, str(HERE / "predict.py")],
+            input=os.fsencode(SAMPLE) + b"\n",
+            capture_output=True,
             # Every cache goes where it is removed again: the build's layer stays empty.
-            env={**os.environ, "TMPDIR": scratch, "HOME": scratch, "XDG_CACHE_HOME": scratch, "HF_HOME": scratch,
-                 "STRICT": "1", "DETAILS_PATH": str(details)})
+            env={
+                **os.environ,
+                "TMPDIR": scratch,
+                "HOME": scratch,
+                "XDG_CACHE_HOME": scratch,
+                "HF_HOME": scratch,
+                "STRICT": "1",
+                "DETAILS_PATH": str(details),
+            },
+        )
         if run.returncode or not details.is_file():
             tail = "\n  ".join(run.stderr.decode(errors="replace").strip().splitlines()[-8:])
             return [f"predict.py failed on {SAMPLE.name} (exit status {run.returncode}):\n  {tail}"]

@@ -79,7 +79,7 @@ def list_files(url: str) -> list[str]:
     else:
         found = [name for name in view.glob(path) if not view.isdir(name)]
         shown, path = (re.split(r"[*?\[]", pattern, maxsplit=1)[0] for pattern in (shown, path))
-    return [shown + name[len(path):] + options for name in sorted(found)]
+    return [shown + name[len(path) :] + options for name in sorted(found)]
 
 
 def _as_fsspec(filesystem: FileSystem):

@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 
 TESSDATA_FOLDERS = (
-    "/usr/share/tesseract-ocr/5/tessdata", "/usr/share/tesseract-ocr/4.00/tessdata",
-    "/usr/share/tessdata", "/usr/local/share/tessdata",
+    "/usr/share/tesseract-ocr/5/tessdata",
+    "/usr/share/tesseract-ocr/4.00/tessdata",
+    "/usr/share/tessdata",
+    "/usr/local/share/tessdata",
 )
 # Tesseract's LSTM reads lines of some 36 pixels; text blown up beyond that gains nothing.
 LINE_HEIGHT = 56
@@ -65,8 +67,7 @@ class TamilReader:
         if not hasattr(self._thread, "api"):
             from tesserocr import OEM, PSM, PyTessBaseAPI
 
-            self._thread.api = PyTessBaseAPI(
-                path=str(self.folder), lang="tam", psm=PSM.SINGLE_LINE, oem=OEM.LSTM_ONLY)
+            self._thread.api = PyTessBaseAPI(path=str(self.folder), lang="tam", psm=PSM.SINGLE_LINE, oem=OEM.LSTM_ONLY)
             self._thread.api.SetVariable("debug_file", "/dev/null")
         return self._thread.api
 

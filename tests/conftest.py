@@ -19,11 +19,22 @@ def repo() -> Path:
 def run_script():
     """Run a script of the project in a bare environment; stdin, stdout and stderr are bytes."""
 
-    def run(script: str, env: dict | None = None, stdin: bytes = b"", timeout: float = 300, cwd=None, arguments=(),
-            launcher=()):
+    def run(
+        script: str,
+        env: dict | None = None,
+        stdin: bytes = b"",
+        timeout: float = 300,
+        cwd=None,
+        arguments=(),
+        launcher=(),
+    ):
         return subprocess.run(
             [sys.executable, *launcher, str(REPOSITORY / script), *arguments],
-            env=bare_environment(env), input=stdin, capture_output=True, timeout=timeout, cwd=cwd,
+            env=bare_environment(env),
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            cwd=cwd,
         )
 
     return run
@@ -41,7 +52,8 @@ def bare_environment(settings: dict | None = None) -> dict[str, str]:
 def tiny_models_dir(run_script, tmp_path_factory) -> Path:
     """base-llm/ and captioner/ as make_tiny_models.py writes them, hardly trained."""
     folder = tmp_path_factory.mktemp("tiny-models")
-    made = run_script("training_pipeline/make_tiny_models.py",
-                      {"OUTPUT_DIR": folder, "LLM_STEPS": "2", "CAPTIONER_STEPS": "2"})
+    made = run_script(
+        "training_pipeline/make_tiny_models.py", {"OUTPUT_DIR": folder, "LLM_STEPS": "2", "CAPTIONER_STEPS": "2"}
+    )
     assert made.returncode == 0, made.stderr.decode()[-3000:]
     return folder

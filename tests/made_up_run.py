@@ -21,11 +21,18 @@ def evidence(path: str, text: str, caption: str | None, views: tuple[float, floa
     """A line of DETAILS_PATH, as predict.py writes it."""
     corners = [[round(size[0] * x / 1000), round(size[1] * y / 1000)] for x, y in zip(BOX[::2], BOX[1::2], strict=True)]
     probability = sum(views) / 2
-    return {"path": path, "text": text, "caption": caption, "probability_text": views[0],
-            "probability_image_text": views[1], "probability": probability,
-            "label": int(round(probability, 4) >= 0.5), "error": None,
-            "ocr": [{"text": text, "confidence": 0.97, "box": corners, "engine": "rapidocr"}] if text else [],
-            "milliseconds": {"decode": 3.1, "ocr": 280.4, "caption": 61.0, "score": 12.7}} | more
+    return {
+        "path": path,
+        "text": text,
+        "caption": caption,
+        "probability_text": views[0],
+        "probability_image_text": views[1],
+        "probability": probability,
+        "label": int(round(probability, 4) >= 0.5),
+        "error": None,
+        "ocr": [{"text": text, "confidence": 0.97, "box": corners, "engine": "rapidocr"}] if text else [],
+        "milliseconds": {"decode": 3.1, "ocr": 280.4, "caption": 61.0, "score": 12.7},
+    } | more
 
 
 def made_up_views(harmful: bool, draws: random.Random) -> tuple[float, float]:
@@ -39,8 +46,15 @@ def meme_evidence(memes: list[dict]) -> list[dict]:
     draws, lines = random.Random(7), []
     for meme in memes:
         with Image.open(meme["path"]) as picture:
-            lines.append(evidence(meme["path"], meme["text"], meme["caption"],
-                                  made_up_views(meme["label"] == "offensive", draws), picture.size))
+            lines.append(
+                evidence(
+                    meme["path"],
+                    meme["text"],
+                    meme["caption"],
+                    made_up_views(meme["label"] == "offensive", draws),
+                    picture.size,
+                )
+            )
     return lines
 
 
@@ -52,10 +66,19 @@ def hostile_evidence(folder: Path) -> list[dict]:
     Image.new("RGB", (120, 90), (180, 40, 90)).save(hostile)
     return [
         evidence(str(hostile), SCRIPT_TEXT, SCRIPT_TEXT, (0.91, 0.93), (120, 90)),
-        evidence(str(folder / "gone.png"), "", None, (0.5, 0.5), error="missing", probability_text=None,
-                 probability_image_text=None, milliseconds={}),
-        evidence(str(hostile), "wah lau eh", None, (0.4, 0.4), (120, 90), error="caption_failed",
-                 probability_image_text=None),
+        evidence(
+            str(folder / "gone.png"),
+            "",
+            None,
+            (0.5, 0.5),
+            error="missing",
+            probability_text=None,
+            probability_image_text=None,
+            milliseconds={},
+        ),
+        evidence(
+            str(hostile), "wah lau eh", None, (0.4, 0.4), (120, 90), error="caption_failed", probability_image_text=None
+        ),
     ]
 
 
@@ -63,9 +86,11 @@ def write_run(folder: Path, lines: list[dict], labels: list[dict]) -> dict[str, 
     """stdin.csv, predictions.tsv, labels.csv and details.jsonl; returns the settings that name them."""
     folder.mkdir(parents=True, exist_ok=True)
     printed = [f"{line['probability']:.4f}\t{line['label']}" for line in lines]
-    files = {"INPUT_PATH": ("stdin.csv", [line["path"] for line in lines]),
-             "PREDICTIONS_PATH": ("predictions.tsv", printed),
-             "DETAILS_PATH": ("details.jsonl", [json.dumps(line, ensure_ascii=False) for line in lines])}
+    files = {
+        "INPUT_PATH": ("stdin.csv", [line["path"] for line in lines]),
+        "PREDICTIONS_PATH": ("predictions.tsv", printed),
+        "DETAILS_PATH": ("details.jsonl", [json.dumps(line, ensure_ascii=False) for line in lines]),
+    }
     for name, content in files.values():
         (folder / name).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as table:
@@ -73,4 +98,6 @@ def write_run(folder: Path, lines: list[dict], labels: list[dict]) -> dict[str, 
         writer.writeheader()
         writer.writerows(labels)
     return {variable: str(folder / name) for variable, (name, _) in files.items()} | {
-        "LABELS_PATH": str(folder / "labels.csv"), "OUTPUT_DIR": str(folder / "report")}
+        "LABELS_PATH": str(folder / "labels.csv"),
+        "OUTPUT_DIR": str(folder / "report"),
+    }

@@ -18,8 +18,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 HAN = "今天我们一起去吃饭看书学习工作回家朋友大家都很开心"
 TAMIL_WORDS = ("இன்று", "நாங்கள்", "சாப்பிட", "வீட்டில்", "நண்பர்கள்", "மழை")
 MALAY_WORDS = ("hari", "kami", "makan", "rumah", "kawan", "hujan")
-SUBJECTS = ("cat", "kettle", "bus", "umbrella", "laptop", "teacher", "noodle", "kite", "drum", "lantern", "goat",
-            "ferry")
+SUBJECTS = (
+    "cat",
+    "kettle",
+    "bus",
+    "umbrella",
+    "laptop",
+    "teacher",
+    "noodle",
+    "kite",
+    "drum",
+    "lantern",
+    "goat",
+    "ferry",
+)
 
 
 @dataclass
@@ -59,8 +71,13 @@ class Request:
 class StandIn:
     """The server, running in threads from `with` to its end; `requests` holds what came in."""
 
-    def __init__(self, script: list[Fault | None] | Callable[[Request], Fault | None] = (), latency_s: float = 0.0,
-                 rate: float | None = None, burst: int = 1) -> None:
+    def __init__(
+        self,
+        script: list[Fault | None] | Callable[[Request], Fault | None] = (),
+        latency_s: float = 0.0,
+        rate: float | None = None,
+        burst: int = 1,
+    ) -> None:
         self.requests: list[Request] = []
         self.most_at_once = 0
         self.connections = 0
@@ -98,8 +115,11 @@ class StandIn:
             wait = self._take_token()
         if wait is not None:
             return request, Fault(status=429, headers={"Retry-After": str(max(1, math.ceil(wait)))})
-        fault = self._script(request) if callable(self._script) else (
-            self._script[request.number] if request.number < len(self._script) else None)
+        fault = (
+            self._script(request)
+            if callable(self._script)
+            else (self._script[request.number] if request.number < len(self._script) else None)
+        )
         time.sleep(fault.latency_s if fault and fault.latency_s else self._latency_s)
         return request, fault
 
@@ -195,18 +215,26 @@ def chat_completion(request: Request, fault: Fault) -> dict:
     elif content is None:
         content = json.dumps({"memes": memes(request.number)})
     return {
-        "id": f"stand-in-{request.number}", "object": "chat.completion", "created": 1, "model": request.body["model"],
-        "choices": [{"index": 0, "finish_reason": fault.finish_reason,
-                     "message": {"role": "assistant", "content": content}}],
+        "id": f"stand-in-{request.number}",
+        "object": "chat.completion",
+        "created": 1,
+        "model": request.body["model"],
+        "choices": [
+            {"index": 0, "finish_reason": fault.finish_reason, "message": {"role": "assistant", "content": content}}
+        ],
         "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
     }
 
 
 def memes(number: int) -> list[dict[str, str]]:
     """Five items that no other request gets."""
-    return [{"image": f"a {SUBJECTS[(number + index) % len(SUBJECTS)]} on a table",
-             "text": f"when {SUBJECTS[(number * 5 + index) % len(SUBJECTS)]} number {number * 5 + index} is late again"}
-            for index in range(5)]
+    return [
+        {
+            "image": f"a {SUBJECTS[(number + index) % len(SUBJECTS)]} on a table",
+            "text": f"when {SUBJECTS[(number * 5 + index) % len(SUBJECTS)]} number {number * 5 + index} is late again",
+        }
+        for index in range(5)
+    ]
 
 
 def translated(text: str, code: str) -> str:

@@ -26,8 +26,11 @@ def test_the_artifacts_that_the_readme_promises_are_written(repo):
 def test_the_sample_auroc_is_that_of_the_labels(repo):
     demo = load_demo(repo)
     names = (demo.SAMPLES / "stdin.csv").read_text(encoding="utf-8").split()
-    gold = [line.split(",")[0] for line in (demo.SAMPLES / "labels.csv").read_text(encoding="utf-8").splitlines()
-            if ",offensive," in line]
+    gold = [
+        line.split(",")[0]
+        for line in (demo.SAMPLES / "labels.csv").read_text(encoding="utf-8").splitlines()
+        if ",offensive," in line
+    ]
     images = [str(demo.SAMPLES / name) for name in names]
     perfect = [f"{0.9 if name in gold else 0.1:.4f}\t0" for name in names]
     assert demo.sample_auroc(images, perfect) == 1.0

@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
     output_dir: Path = Field(description="folder that gets the guard model")
     policy_file: FilePath = Field(
-        Path(__file__).with_name("policy.txt"), description="the question; it holds {meme}, {unsafe} and {safe}")
+        Path(__file__).with_name("policy.txt"), description="the question; it holds {meme}, {unsafe} and {safe}"
+    )
     label_words: str = Field("unsafe,safe", description="the two answers, harmful first; one token each")
 
     @field_validator("label_words")
@@ -50,8 +51,10 @@ def main() -> None:
     check_model_folder(settings.model_dir)
     tokenizer = AutoTokenizer.from_pretrained(settings.model_dir)
     if (settings.model_dir / "scoring.json").exists():
-        raise SystemExit(f"attach_policy.py: {settings.model_dir} has a policy (scoring.json) already; "
-                         "set MODEL_DIR to the chat model without one")
+        raise SystemExit(
+            f"attach_policy.py: {settings.model_dir} has a policy (scoring.json) already; "
+            "set MODEL_DIR to the chat model without one"
+        )
     words = tuple(word.strip() for word in settings.label_words.split(","))
     try:
         scoring = attach_guard(tokenizer, settings.policy_file.read_text(encoding="utf-8"), words)
@@ -71,8 +74,10 @@ def main() -> None:
         (folder / "chat_template.jinja").unlink(missing_ok=True)
         tokenizer.save_pretrained(folder)
         write_json(folder / "scoring.json", scoring)
-    print(f"wrote {settings.output_dir}: policy of {len(prompt.prefix_ids)} tokens, answers {scoring['label_words']}",
-          file=results)
+    print(
+        f"wrote {settings.output_dir}: policy of {len(prompt.prefix_ids)} tokens, answers {scoring['label_words']}",
+        file=results,
+    )
 
 
 def is_attached(settings: Settings, chat_template: str, label_words: dict) -> bool:
@@ -82,9 +87,11 @@ def is_attached(settings: Settings, chat_template: str, label_words: dict) -> bo
     template, scoring = settings.output_dir / "chat_template.jinja", settings.output_dir / "scoring.json"
     if not (template.exists() and scoring.exists()):
         return False
-    return (template.read_text(encoding="utf-8") == chat_template
-            and json.loads(scoring.read_text(encoding="utf-8"))["label_words"] == label_words
-            and weights_fingerprint(settings.output_dir) == weights_fingerprint(settings.model_dir))
+    return (
+        template.read_text(encoding="utf-8") == chat_template
+        and json.loads(scoring.read_text(encoding="utf-8"))["label_words"] == label_words
+        and weights_fingerprint(settings.output_dir) == weights_fingerprint(settings.model_dir)
+    )
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -28,8 +28,10 @@ def read_splits(dataset_dirs: list[Path], shuffle_labels: bool, seed: int) -> di
     held_out = {row["group"] for name, rows in splits.items() if name != "train" for row in rows}
     kept = [row for row in splits["train"] if row["group"] not in held_out]
     if len(kept) < len(splits["train"]):
-        print(f"{len(splits['train']) - len(kept)} training rows left out: their groups are held out in another folder",
-              file=sys.stderr)
+        print(
+            f"{len(splits['train']) - len(kept)} training rows left out: their groups are held out in another folder",
+            file=sys.stderr,
+        )
     splits["train"] = kept
     for name in TRAINED_SPLITS:
         check_labels(name, splits[name])
@@ -55,15 +57,21 @@ def read_folder(folder: Path) -> dict[str, list[dict]]:
     for name, table in dataset.items():
         missing = set(COLUMNS) - set(table.column_names)
         if missing:
-            raise SystemExit(f"{folder}: the {name} split lacks the column {', '.join(sorted(missing))}; make it with "
-                             "clean_dataset.py")
+            raise SystemExit(
+                f"{folder}: the {name} split lacks the column {', '.join(sorted(missing))}; make it with "
+                "clean_dataset.py"
+            )
         rows = table.select_columns(list(COLUMNS)).to_list()
-        splits[name] = [{**row, "image": row["image"] if (row["image"] or "").strip() else None} for row in rows
-                        if isinstance(row["text"], str) and (row["text"] + (row["image"] or "")).strip()
-                        and row["label"] in (0, 1)]
+        splits[name] = [
+            {**row, "image": row["image"] if (row["image"] or "").strip() else None}
+            for row in rows
+            if isinstance(row["text"], str) and (row["text"] + (row["image"] or "")).strip() and row["label"] in (0, 1)
+        ]
         if len(splits[name]) < len(rows):
-            print(f"{folder}: {len(rows) - len(splits[name])} of {len(rows)} {name} rows left out: no text or no "
-                  "label", file=sys.stderr)
+            print(
+                f"{folder}: {len(rows) - len(splits[name])} of {len(rows)} {name} rows left out: no text or no label",
+                file=sys.stderr,
+            )
     return splits
 
 
@@ -71,10 +79,13 @@ def check_labels(name: str, rows: list[dict]) -> None:
     """Say how the labels and languages are balanced; SystemExit where one label is missing."""
     labels = Counter(row["label"] for row in rows)
     if set(labels) != {0, 1}:
-        raise SystemExit(f"the {name} split has {len(rows)} rows of labels {sorted(labels)}; both labels (0 ok, "
-                         "1 offensive) are needed")
-    languages = ", ".join(f"{count} {language}" for language, count in
-                          sorted(Counter(row["language"] for row in rows).items()))
+        raise SystemExit(
+            f"the {name} split has {len(rows)} rows of labels {sorted(labels)}; both labels (0 ok, "
+            "1 offensive) are needed"
+        )
+    languages = ", ".join(
+        f"{count} {language}" for language, count in sorted(Counter(row["language"] for row in rows).items())
+    )
     print(f"{name}: {len(rows)} rows, {labels[1] / len(rows):.1%} offensive; {languages}", file=sys.stderr)
 
 

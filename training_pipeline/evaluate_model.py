@@ -40,18 +40,21 @@ class Settings(BaseSettings):
     split: str = Field("test", description="split that is measured; validation fits scoring.json, from a file too")
     output_dir: Path = Field(description="folder that gets evaluation.json, predictions.jsonl and the plots")
     floor_dataset_dir: Path | None = Field(
-        None, description="data set whose train split the TF-IDF floor learns from; DATASET_DIR's own when unset")
+        None, description="data set whose train split the TF-IDF floor learns from; DATASET_DIR's own when unset"
+    )
     text_column: str = Field("text", description="column of the texts")
     label_column: str = Field("label", description="column of the labels")
     positive_label: str | None = Field(
-        None, description="label that means harmful, several with commas; when unset 1, true or offensive")
+        None, description="label that means harmful, several with commas; when unset 1, true or offensive"
+    )
     image_column: str = Field("image", description="column of the captions, if there is one")
     language_column: str = Field("language", description="column of the languages, if there is one")
     category_column: str = Field("category", description="column of the categories, if there is one")
     group_column: str = Field("group", description="column of what belongs together (translations), if there is one")
     least_recall: float = Field(0.95, gt=0, le=1, description="what the high-recall threshold must find")
     least_precision: float = Field(
-        0.95, gt=0, le=1, description="share of right alarms at the high-precision threshold")
+        0.95, gt=0, le=1, description="share of right alarms at the high-precision threshold"
+    )
     bootstrap_samples: int = Field(1000, ge=100, description="resamples of groups behind each 95 % interval")
     seed: int = Field(1, description="seed of the resampling")
 
@@ -96,8 +99,10 @@ def check_places(settings: Settings) -> None:
     check_writable(settings.output_dir)
     if settings.split == "validation":
         if not (settings.model_dir / "scoring.json").exists():
-            raise SystemExit(f"evaluate_model.py: {settings.model_dir} has no scoring.json to hold what is fitted; "
-                             "make a guard model of it with attach_policy.py")
+            raise SystemExit(
+                f"evaluate_model.py: {settings.model_dir} has no scoring.json to hold what is fitted; "
+                "make a guard model of it with attach_policy.py"
+            )
         check_writable(settings.model_dir)
 
 
@@ -133,10 +138,18 @@ def score_rows(model_dir: Path, rows: list[dict]) -> Scores:
     memes = encode_memes(prompt, rows)
     margins = view_margins(model, prompt, memes)
     cut = sum(meme.cut_tokens > 0 for meme in memes)
-    print(f"{len(rows)} rows scored, {cut} of them cut to 256 tokens, "
-          f"{sum(not len(views) for views in margins)} without text and caption", file=sys.stderr)
-    return Scores(margins, [asked_views(prompt, row["text"], row["image"]) for row in rows], scoring, cut,
-                  1000 * (time.monotonic() - started) / len(rows))
+    print(
+        f"{len(rows)} rows scored, {cut} of them cut to 256 tokens, "
+        f"{sum(not len(views) for views in margins)} without text and caption",
+        file=sys.stderr,
+    )
+    return Scores(
+        margins,
+        [asked_views(prompt, row["text"], row["image"]) for row in rows],
+        scoring,
+        cut,
+        1000 * (time.monotonic() - started) / len(rows),
+    )
 
 
 def evaluate(settings: Settings, rows: list[dict], train: list[dict] | None, scores: Scores) -> dict:
@@ -151,16 +164,23 @@ def evaluate(settings: Settings, rows: list[dict], train: list[dict] | None, sco
     if fits:
         scoring.update(fit_scoring(scores.margins, labels, settings.least_recall, settings.least_precision))
     probabilities = probabilities_at(scores.margins, scoring["temperature"])
-    report = evaluation_report(rows, view_scores(scores), probabilities, scoring["threshold"],
-                               settings.bootstrap_samples, settings.seed)
+    report = evaluation_report(
+        rows, view_scores(scores), probabilities, scoring["threshold"], settings.bootstrap_samples, settings.seed
+    )
     floor = floor_report(train, rows, settings.seed) if train else None
     return {
-        **report, "split": settings.split, "dataset": str(settings.dataset_dir), "model": str(settings.model_dir),
-        "unscored_rows": sum(not names for names in scores.names), "cut_rows": scores.cut_rows,
-        "temperature": scoring["temperature"], "fitted_on_these_rows": fits,
+        **report,
+        "split": settings.split,
+        "dataset": str(settings.dataset_dir),
+        "model": str(settings.model_dir),
+        "unscored_rows": sum(not names for names in scores.names),
+        "cut_rows": scores.cut_rows,
+        "temperature": scoring["temperature"],
+        "fitted_on_these_rows": fits,
         "without_temperature": calibration_metrics(labels, probabilities_at(scores.margins, 1.0)),
         "at_thresholds": threshold_report(labels, probabilities, scoring.get("thresholds", {})),
-        "tfidf_floor_auroc": floor["auroc"] if floor else None, "tfidf_floor": floor,
+        "tfidf_floor_auroc": floor["auroc"] if floor else None,
+        "tfidf_floor": floor,
     }
 
 
@@ -168,8 +188,10 @@ def view_scores(scores: Scores) -> list[dict[str, float]]:
     """Per row, the probability of `offensive` by the name of the view."""
     from guard_scores import view_probabilities
 
-    return [dict(zip(names, view_probabilities(margins, scores.scoring["temperature"]).tolist(), strict=True))
-            for names, margins in zip(scores.names, scores.margins, strict=True)]
+    return [
+        dict(zip(names, view_probabilities(margins, scores.scoring["temperature"]).tolist(), strict=True))
+        for names, margins in zip(scores.names, scores.margins, strict=True)
+    ]
 
 
 def write_outputs(settings: Settings, report: dict, rows: list[dict], scores: Scores) -> None:
@@ -185,8 +207,11 @@ def write_outputs(settings: Settings, report: dict, rows: list[dict], scores: Sc
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     floor_scores = report["tfidf_floor"].pop("scores") if report["tfidf_floor"] else None
     curves = {"model": np.array([line["probability"] for line in lines])}
-    draw_plots(folder, np.array([row["label"] for row in rows]),
-               curves if floor_scores is None else {**curves, "TF-IDF floor": floor_scores})
+    draw_plots(
+        folder,
+        np.array([row["label"] for row in rows]),
+        curves if floor_scores is None else {**curves, "TF-IDF floor": floor_scores},
+    )
     if report["fitted_on_these_rows"]:
         write_json(settings.model_dir / "scoring.json", scores.scoring)
     write_json(folder / "evaluation.json", report)
@@ -199,26 +224,49 @@ def prediction_lines(rows: list[dict], scores: Scores) -> list[dict]:
 
     probabilities = probabilities_at(scores.margins, scores.scoring["temperature"])
     labels = verdicts(probabilities, scores.scoring["threshold"]).tolist()
-    return [{
-        "id": row["id"], "path": None, "text": row["text"], "ocr": [], "caption": row["image"],
-        "probability_text": views.get("text"), "probability_image_text": views.get("image_text"),
-        "probability": probability, "label": label, "error": None if views else "nothing_to_score",
-        "milliseconds": {"score": round(scores.milliseconds, 1)},
-        "gold": row["label"], "language": row["language"], "category": row["category"],
-        "group": row["group"],
-    } for row, views, probability, label in zip(rows, view_scores(scores), probabilities.tolist(), labels, strict=True)]
+    return [
+        {
+            "id": row["id"],
+            "path": None,
+            "text": row["text"],
+            "ocr": [],
+            "caption": row["image"],
+            "probability_text": views.get("text"),
+            "probability_image_text": views.get("image_text"),
+            "probability": probability,
+            "label": label,
+            "error": None if views else "nothing_to_score",
+            "milliseconds": {"score": round(scores.milliseconds, 1)},
+            "gold": row["label"],
+            "language": row["language"],
+            "category": row["category"],
+            "group": row["group"],
+        }
+        for row, views, probability, label in zip(
+            rows, view_scores(scores), probabilities.tolist(), labels, strict=True
+        )
+    ]
 
 
 def print_report(settings: Settings, report: dict, results) -> None:
     low, high = report["auroc_interval"]
     floor = report["tfidf_floor"]
-    beside = (f"TF-IDF floor {floor['auroc']:.4f} (on shuffled labels {floor['shuffled']['auroc_mean']:.4f})" if floor
-              else "no TF-IDF floor without FLOOR_DATASET_DIR")
-    print(f"{settings.split}: AUROC {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {report['groups']} groups, "
-          f"{report['rows']} rows); {beside}", file=results)
-    print(f"  average precision {report['average_precision']:.4f}, accuracy {report['accuracy']:.4f}, "
-          f"F1 {report['f1']:.4f}, log-loss {report['log_loss']:.4f}, Brier {report['brier']:.4f}, "
-          f"calibration error {report['expected_calibration_error']:.4f}", file=results)
+    beside = (
+        f"TF-IDF floor {floor['auroc']:.4f} (on shuffled labels {floor['shuffled']['auroc_mean']:.4f})"
+        if floor
+        else "no TF-IDF floor without FLOOR_DATASET_DIR"
+    )
+    print(
+        f"{settings.split}: AUROC {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {report['groups']} groups, "
+        f"{report['rows']} rows); {beside}",
+        file=results,
+    )
+    print(
+        f"  average precision {report['average_precision']:.4f}, accuracy {report['accuracy']:.4f}, "
+        f"F1 {report['f1']:.4f}, log-loss {report['log_loss']:.4f}, Brier {report['brier']:.4f}, "
+        f"calibration error {report['expected_calibration_error']:.4f}",
+        file=results,
+    )
     control = report["shuffled_control"]
     low, high = control["auroc_interval"]
     print(f"  against shuffled labels: AUROC 95 % {low:.4f} to {high:.4f}, p {control['p_value']:.4f}", file=results)
@@ -226,10 +274,15 @@ def print_report(settings: Settings, report: dict, results) -> None:
         if found["auroc"] is not None:
             print(f"  {language}: AUROC {found['auroc']:.4f} ({found['rows']} rows)", file=results)
     if report["fitted_on_these_rows"]:
-        listed = ", ".join(f"{name} {found['threshold']:.4f} (precision {found['precision']:.2f}, recall "
-                           f"{found['recall']:.2f})" for name, found in report["at_thresholds"].items())
-        print(f"  wrote into {settings.model_dir}/scoring.json: temperature {report['temperature']:.4f}; thresholds "
-              f"{listed}", file=results)
+        listed = ", ".join(
+            f"{name} {found['threshold']:.4f} (precision {found['precision']:.2f}, recall {found['recall']:.2f})"
+            for name, found in report["at_thresholds"].items()
+        )
+        print(
+            f"  wrote into {settings.model_dir}/scoring.json: temperature {report['temperature']:.4f}; thresholds "
+            f"{listed}",
+            file=results,
+        )
 
 
 if __name__ == "__main__":

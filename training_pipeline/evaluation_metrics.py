@@ -53,8 +53,9 @@ def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
     }
 
 
-def metrics_by(column: str, rows: list[dict], labels: np.ndarray, probabilities: np.ndarray, threshold: float,
-               interval) -> dict[str, dict]:
+def metrics_by(
+    column: str, rows: list[dict], labels: np.ndarray, probabilities: np.ndarray, threshold: float, interval
+) -> dict[str, dict]:
     """The metrics for each value of a column, with `interval(chosen rows)` beside each AUROC.
 
     A value whose rows have one label only has no AUROC of its own; it gets that of its rows against all rows of the
@@ -66,12 +67,16 @@ def metrics_by(column: str, rows: list[dict], labels: np.ndarray, probabilities:
     report = {}
     for value in sorted(set(values.tolist())):
         chosen = values == value
-        report[value] = {"rows": int(chosen.sum()), "offensive": int(labels[chosen].sum()),
-                              **classification_metrics(labels[chosen], probabilities[chosen], threshold)}
+        report[value] = {
+            "rows": int(chosen.sum()),
+            "offensive": int(labels[chosen].sum()),
+            **classification_metrics(labels[chosen], probabilities[chosen], threshold),
+        }
         if report[value]["auroc"] is None:
             opposed = chosen | (labels != labels[chosen][0])
-            report[value]["auroc_against_other_label"] = float(
-                roc_auc_score(labels[opposed], probabilities[opposed])) if len(set(labels)) == 2 else None
+            report[value]["auroc_against_other_label"] = (
+                float(roc_auc_score(labels[opposed], probabilities[opposed])) if len(set(labels)) == 2 else None
+            )
         else:
             report[value]["auroc_interval"] = interval(chosen)
     return report
@@ -87,8 +92,14 @@ def metrics_by_view(labels: np.ndarray, views: list[dict[str, float]], threshold
     return report
 
 
-def evaluation_report(rows: list[dict], views: list[dict[str, float]], probabilities: np.ndarray, threshold: float,
-                      samples: int, seed: int) -> dict:
+def evaluation_report(
+    rows: list[dict],
+    views: list[dict[str, float]],
+    probabilities: np.ndarray,
+    threshold: float,
+    samples: int,
+    seed: int,
+) -> dict:
     """All figures of one split; rows are evaluation_rows.py's, `samples` counts resamples and shuffles."""
     labels = np.array([row["label"] for row in rows])
     groups = np.array([row["group"] for row in rows])
@@ -100,7 +111,9 @@ def evaluation_report(rows: list[dict], views: list[dict[str, float]], probabili
         **classification_metrics(labels, probabilities, threshold),
         "auroc_interval": interval(slice(None)),
         "threshold": threshold,
-        "rows": len(rows), "groups": len(set(groups)), "offensive": int(labels.sum()),
+        "rows": len(rows),
+        "groups": len(set(groups)),
+        "offensive": int(labels.sum()),
         "by_language": metrics_by("language", rows, labels, probabilities, threshold, interval),
         "by_category": metrics_by("category", rows, labels, probabilities, threshold, interval),
         "by_view": metrics_by_view(labels, views, threshold),
@@ -108,8 +121,9 @@ def evaluation_report(rows: list[dict], views: list[dict[str, float]], probabili
     }
 
 
-def shuffled_control(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int,
-                     seed: int) -> dict:
+def shuffled_control(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int, seed: int
+) -> dict:
     """The model's own scores against labels shuffled among groups: the interval of chance and the p-value.
 
     It tells whether the AUROC could be luck of this split. It does not tell whether the training saw what it should
@@ -118,8 +132,11 @@ def shuffled_control(labels: np.ndarray, probabilities: np.ndarray, groups: np.n
     observed = roc_auc_score(labels, probabilities)
     shuffled = shuffled_aurocs(labels, probabilities, groups, samples, seed)
     low, high = np.percentile(shuffled, [2.5, 97.5])
-    return {"auroc_interval": [float(low), float(high)], "shuffles": len(shuffled),
-            "p_value": float((1 + (shuffled >= observed).sum()) / (1 + len(shuffled)))}
+    return {
+        "auroc_interval": [float(low), float(high)],
+        "shuffles": len(shuffled),
+        "p_value": float((1 + (shuffled >= observed).sum()) / (1 + len(shuffled))),
+    }
 
 
 def floor_report(train: list[dict], rows: list[dict], seed: int) -> dict:
@@ -133,10 +150,18 @@ def floor_report(train: list[dict], rows: list[dict], seed: int) -> dict:
     shuffled = [roc_auc_score(labels, floor.shuffled_scores(rows, seed + number)) for number in range(FLOOR_SHUFFLES)]
     known = {row["text"] for row in train}
     return {
-        "scores": scores, "auroc": float(roc_auc_score(labels, scores)),
-        "by_language": {language: found["auroc"] for language, found in
-                        metrics_by("language", rows, labels, scores, 0.5, lambda chosen: None).items()},
-        "train_rows": len(train), "texts_in_train": sum(row["text"] in known for row in rows),
-        "shuffled": {"auroc_mean": float(np.mean(shuffled)), "auroc_lowest": float(min(shuffled)),
-                     "auroc_highest": float(max(shuffled)), "shuffles": len(shuffled)},
+        "scores": scores,
+        "auroc": float(roc_auc_score(labels, scores)),
+        "by_language": {
+            language: found["auroc"]
+            for language, found in metrics_by("language", rows, labels, scores, 0.5, lambda chosen: None).items()
+        },
+        "train_rows": len(train),
+        "texts_in_train": sum(row["text"] in known for row in rows),
+        "shuffled": {
+            "auroc_mean": float(np.mean(shuffled)),
+            "auroc_lowest": float(min(shuffled)),
+            "auroc_highest": float(max(shuffled)),
+            "shuffles": len(shuffled),
+        },
     }

@@ -18,8 +18,14 @@ class UnusableRows(Exception):
     """The data set cannot be measured on; the message names what is wrong and the remedy."""
 
 
-def read_rows(path: Path, split: str, columns: dict[str, str], required: set[str],
-              positive_label: str | None, both_labels: bool = True) -> list[dict]:
+def read_rows(
+    path: Path,
+    split: str,
+    columns: dict[str, str],
+    required: set[str],
+    positive_label: str | None,
+    both_labels: bool = True,
+) -> list[dict]:
     """Rows with id, text, image (caption or None), label (0 or 1), language, category (or None) and group.
 
     `columns` names the column of each of these but id; one that is absent gives None, unless it is in `required`. A row
@@ -28,8 +34,11 @@ def read_rows(path: Path, split: str, columns: dict[str, str], required: set[str
     table = read_saved_split(path, split) if path.is_dir() else read_table(path)
     if not table:
         raise UnusableRows(f"{path} has no rows" + (f" in its {split} split" if path.is_dir() else ""))
-    absent = [f"{name.upper()}_COLUMN={columns[name]}" for name in columns
-              if name in required and columns[name] not in table[0]]
+    absent = [
+        f"{name.upper()}_COLUMN={columns[name]}"
+        for name in columns
+        if name in required and columns[name] not in table[0]
+    ]
     if absent:
         raise UnusableRows(f"{path} has no {', no '.join(absent)}; its columns are {', '.join(map(str, table[0]))}")
     labelled = [(number, row) for number, row in enumerate(table) if as_text(row.get(columns["label"]))]
@@ -37,17 +46,24 @@ def read_rows(path: Path, split: str, columns: dict[str, str], required: set[str
         print(f"{path}: {len(table) - len(labelled)} of {len(table)} rows left out: no label", file=sys.stderr)
     labels = binary_labels([as_text(row[columns["label"]]) for _, row in labelled], positive_label, path)
     if both_labels and len(set(labels)) < 2:
-        raise UnusableRows(f"{path} has {len(labels)} rows of one label, {set(labels) or 'none'}; AUROC needs both "
-                           "(0 ok, 1 offensive)")
-    return [evaluation_row(number, row, columns, label)
-            for (number, row), label in zip(labelled, labels, strict=True)]
+        raise UnusableRows(
+            f"{path} has {len(labels)} rows of one label, {set(labels) or 'none'}; AUROC needs both (0 ok, 1 offensive)"
+        )
+    return [evaluation_row(number, row, columns, label) for (number, row), label in zip(labelled, labels, strict=True)]
 
 
 def evaluation_row(number: int, row: dict, columns: dict[str, str], label: int) -> dict:
     found = {name: as_text(row.get(columns[name])) for name in columns}
     identity = as_text(row.get("id")) or str(number)
-    return {"id": identity, "text": found["text"] or "", "image": found["image"], "label": label,
-            "language": found["language"], "category": found["category"], "group": found["group"] or f"row {number}"}
+    return {
+        "id": identity,
+        "text": found["text"] or "",
+        "image": found["image"],
+        "label": label,
+        "language": found["language"],
+        "category": found["category"],
+        "group": found["group"] or f"row {number}",
+    }
 
 
 def as_text(value) -> str | None:
@@ -65,8 +81,10 @@ def read_saved_split(folder: Path, split: str) -> list[dict]:
     try:
         dataset = load_from_disk(str(folder))
     except (FileNotFoundError, ValueError) as fault:
-        raise UnusableRows(f"{folder} is no saved data set ({fault}); set DATASET_DIR to one that clean_dataset.py "
-                           f"wrote, or to a {', '.join(TABLE_ENDINGS)} file") from None
+        raise UnusableRows(
+            f"{folder} is no saved data set ({fault}); set DATASET_DIR to one that clean_dataset.py "
+            f"wrote, or to a {', '.join(TABLE_ENDINGS)} file"
+        ) from None
     except IndexError:  # how the library answers a split that was saved without rows
         raise UnusableRows(f"{folder} has a split without rows; make it anew with clean_dataset.py") from None
     if isinstance(dataset, DatasetDict):
@@ -74,8 +92,10 @@ def read_saved_split(folder: Path, split: str) -> list[dict]:
             raise UnusableRows(f"SPLIT={split} is not in {folder}, which has {', '.join(dataset)}")
         dataset = dataset[split]
     names = {name: feature for name, feature in dataset.features.items() if isinstance(feature, ClassLabel)}
-    return [{**row, **{name: feature.int2str(row[name]) for name, feature in names.items() if row[name] is not None}}
-            for row in dataset.to_list()]
+    return [
+        {**row, **{name: feature.int2str(row[name]) for name, feature in names.items() if row[name] is not None}}
+        for row in dataset.to_list()
+    ]
 
 
 def read_table(path: Path) -> list[dict]:

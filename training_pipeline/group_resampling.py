@@ -5,8 +5,9 @@ import numpy as np
 RESAMPLES_AT_ONCE = 100  # bounds the memory to 100 weights a row
 
 
-def bootstrap_interval(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, samples: int,
-                       seed: int) -> list[float] | None:
+def bootstrap_interval(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, samples: int, seed: int
+) -> list[float] | None:
     """95 % percentile interval of the AUROC over `samples` draws of whole groups (cluster bootstrap).
 
     labels (0 or 1), scores and groups have shape [rows]. A draw without both labels does not count; None where none

@@ -42,7 +42,7 @@ def view_margins(model, prompt: GuardPrompt, memes: list[EncodedMeme]) -> list[n
     packed = is_packable(model, prompt, memes)
     margins = []
     for start in range(0, len(memes), MEMES_A_ROW):
-        batch = memes[start:start + MEMES_A_ROW]
+        batch = memes[start : start + MEMES_A_ROW]
         suffixes = [suffix for meme in batch for suffix in meme.suffixes]
         logits = label_logits(model, prompt, suffixes, packed) if suffixes else torch.zeros(0, 2)
         ends = np.cumsum([len(meme.suffixes) for meme in batch])
@@ -98,5 +98,9 @@ def load_scorer(model_dir):
     if on_gpu:
         dtype = torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
     return AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=dtype, use_safetensors=True, attn_implementation="sdpa",
-        device_map={"": 0 if on_gpu else "cpu"})
+        model_dir,
+        dtype=dtype,
+        use_safetensors=True,
+        attn_implementation="sdpa",
+        device_map={"": 0 if on_gpu else "cpu"},
+    )

@@ -53,8 +53,9 @@ def guard_template(tokenizer, policy: str, label_words: tuple[str, str]) -> str:
     if rendered.count(SENTINEL) != 1:
         raise ValueError("the chat template does not keep a user message's text as it is, exactly once")
     prefix, suffix = rendered.split(SENTINEL)
-    breaks = "".join(f" | replace({_literal(mark)}, {_literal(mark[0] + ' ' + mark[1:])})"
-                     for mark in _marks(tokenizer))
+    breaks = "".join(
+        f" | replace({_literal(mark)}, {_literal(mark[0] + ' ' + mark[1:])})" for mark in _marks(tokenizer)
+    )
     meme = f"((messages | first)['content'].split() | join(' ')){breaks}"
     return f"{{{{ {_literal(prefix)} }}}}{{{{ {meme} }}}}{{{{ {_literal(suffix)} }}}}"
 
@@ -70,8 +71,12 @@ def attach_guard(tokenizer, policy: str, label_words: tuple[str, str]) -> dict:
     for space in ("", " "):
         words = [space + word.strip() for word in label_words]
         if all(len(_tokens_after(tokenizer, suffix, word)) == 1 for word in words):
-            return {"label_words": {"offensive": words[0], "ok": words[1]}, "views": VIEWS,
-                    "threshold": 0.5, "temperature": 1.0}
+            return {
+                "label_words": {"offensive": words[0], "ok": words[1]},
+                "views": VIEWS,
+                "threshold": 0.5,
+                "temperature": 1.0,
+            }
     raise ValueError(
         f"{' and '.join(label_words)} are not one token each for this tokenizer; "
         "set LABEL_WORDS to two words that are, such as LABEL_WORDS=bad,good"
@@ -123,8 +128,11 @@ def encode_content(prompt: GuardPrompt, content: str, max_tokens: int | None = N
 
 def asked_views(prompt: GuardPrompt, text: str, caption: str | None) -> list[str]:
     """Names of a meme's views, those that the container asks: no text, no text view; no caption, no image view."""
-    return [name for name, template in prompt.views.items()
-            if (caption is not None if "{caption}" in template else text.strip())]
+    return [
+        name
+        for name, template in prompt.views.items()
+        if (caption is not None if "{caption}" in template else text.strip())
+    ]
 
 
 def view_texts(prompt: GuardPrompt, text: str, caption: str | None) -> list[str]:
@@ -151,7 +159,7 @@ def _tokens_after(tokenizer, anchor: str, text: str, split_special_tokens: bool 
     """Tokens of `text` as they come out behind `anchor`, without the anchor's own."""
     anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
     joined = tokenizer(anchor + text, add_special_tokens=False, split_special_tokens=split_special_tokens)["input_ids"]
-    return joined[len(anchor_ids):]
+    return joined[len(anchor_ids) :]
 
 
 def _literal(text: str) -> str:

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     lora_dir: DirectoryPath = Field(description="the adapter: train_model.py's OUTPUT_DIR or a checkpoint-N in it")
     output_dir: Path = Field(description="folder that gets the merged model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="type of the merged weights; auto keeps the base's")
+        "auto", description="type of the merged weights; auto keeps the base's"
+    )
 
 
 def main() -> None:
@@ -54,8 +55,11 @@ def main() -> None:
         return
     with finished_folder(settings.output_dir) as folder:
         proof = merge(settings, folder)
-    print(f"wrote {settings.output_dir}: merged and base plus adapter differ by at most "
-          f"{proof['largest_difference']:.1e}, merged and base by {proof['difference_from_base']:.1e}", file=results)
+    print(
+        f"wrote {settings.output_dir}: merged and base plus adapter differ by at most "
+        f"{proof['largest_difference']:.1e}, merged and base by {proof['difference_from_base']:.1e}",
+        file=results,
+    )
 
 
 def check_folders(settings: Settings) -> None:
@@ -68,13 +72,17 @@ def check_folders(settings: Settings) -> None:
     check_model_folder(settings.model_dir)
     config = json.loads((settings.model_dir / "config.json").read_text(encoding="utf-8"))
     if config.get("quantization_config"):
-        raise SystemExit(f"load_lora.py: {settings.model_dir} is quantised; merge into the 16-bit base (MODEL_DIR), "
-                         "then quantise the merged model with quantize_model.py")
+        raise SystemExit(
+            f"load_lora.py: {settings.model_dir} is quantised; merge into the 16-bit base (MODEL_DIR), "
+            "then quantise the merged model with quantize_model.py"
+        )
     expected, found = trained_base(settings.lora_dir), weights_fingerprint(settings.model_dir)
     # An adapter trained elsewhere names no base: the agreement on sample rows is all the proof there is.
     if expected not in (None, found):
-        raise SystemExit(f"load_lora.py: {settings.lora_dir} was trained on a base with fingerprint {expected}, but "
-                         f"{settings.model_dir} has {found}; set MODEL_DIR to the base of the training")
+        raise SystemExit(
+            f"load_lora.py: {settings.lora_dir} was trained on a base with fingerprint {expected}, but "
+            f"{settings.model_dir} has {found}; set MODEL_DIR to the base of the training"
+        )
 
 
 def trained_base(lora_dir: Path) -> str | None:
@@ -89,15 +97,20 @@ def trained_base(lora_dir: Path) -> str | None:
 def merge_identity(settings: Settings) -> dict:
     from model_folder import weights_fingerprint
 
-    return {"base": weights_fingerprint(settings.model_dir), "adapter": weights_fingerprint(settings.lora_dir),
-            "dtype": settings.dtype}
+    return {
+        "base": weights_fingerprint(settings.model_dir),
+        "adapter": weights_fingerprint(settings.lora_dir),
+        "dtype": settings.dtype,
+    }
 
 
 def check_same_merge(settings: Settings) -> None:
     former = json.loads((settings.output_dir / "merge.json").read_text(encoding="utf-8"))["identity"]
     if former != merge_identity(settings):
-        raise SystemExit(f"load_lora.py: {settings.output_dir} holds the merge of another base, adapter or DTYPE; "
-                         "choose another OUTPUT_DIR or delete it")
+        raise SystemExit(
+            f"load_lora.py: {settings.output_dir} holds the merge of another base, adapter or DTYPE; "
+            "choose another OUTPUT_DIR or delete it"
+        )
 
 
 def merge(settings: Settings, folder: Path) -> dict:
@@ -139,8 +152,12 @@ def load_base(settings: Settings):
     needed = 1.2 * stored_bytes * 4 / stored.itemsize
     on_gpu = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed
     model = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa",
-        device_map={"": 0 if on_gpu else "cpu"})
+        settings.model_dir,
+        dtype=torch.float32,
+        use_safetensors=True,
+        attn_implementation="sdpa",
+        device_map={"": 0 if on_gpu else "cpu"},
+    )
     return model, dtype
 
 
@@ -153,8 +170,10 @@ def add_adapter(model, settings: Settings):
         model = PeftModel.from_pretrained(model, settings.lora_dir)
     except (RuntimeError, ValueError) as fault:
         reason = str(fault).strip().splitlines()[-1].strip()
-        raise SystemExit(f"load_lora.py: the adapter in {settings.lora_dir} does not fit {settings.model_dir} "
-                         f"({reason}); set MODEL_DIR to the base of the training") from fault
+        raise SystemExit(
+            f"load_lora.py: the adapter in {settings.lora_dir} does not fit {settings.model_dir} "
+            f"({reason}); set MODEL_DIR to the base of the training"
+        ) from fault
     return model
 
 
@@ -180,8 +199,10 @@ def prove(alone, together, merged, dtype: str) -> dict:
     largest = float(abs(merged - together).max())
     from_base = float(abs(merged - alone).max())
     if largest > TOLERANCE[dtype]:
-        raise SystemExit(f"load_lora.py: merged and base plus adapter differ by {largest:.1e} in {dtype}, more than "
-                         f"{TOLERANCE[dtype]:.0e}; try DTYPE=float32")
+        raise SystemExit(
+            f"load_lora.py: merged and base plus adapter differ by {largest:.1e} in {dtype}, more than "
+            f"{TOLERANCE[dtype]:.0e}; try DTYPE=float32"
+        )
     if from_base == 0:
         raise SystemExit("load_lora.py: the adapter changes nothing; was it trained?")
     return {"dtype": dtype, "largest_difference": largest, "difference_from_base": from_base}

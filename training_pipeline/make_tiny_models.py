@@ -29,7 +29,8 @@ class Settings(BaseSettings):
 
     output_dir: Path = Field(description="folder that gets base-llm/ and captioner/")
     samples_dir: DirectoryPath = Field(
-        REPOSITORY_SAMPLES, description="folder with train.parquet; render_memes.py makes one")
+        REPOSITORY_SAMPLES, description="folder with train.parquet; render_memes.py makes one"
+    )
     llm_steps: int = Field(400, ge=1, description="training steps of the LLM")
     captioner_steps: int = Field(0, ge=0, description="training steps of the captioner; 0 takes its own default")
     seed: int = Field(1, description="seed of initialisation and sampling")
@@ -43,8 +44,10 @@ def main() -> None:
         raise SystemExit(f"make_tiny_models.py: {train_parquet} does not exist; make it with render_memes.py")
     # Side by side, each on its share of the cores: steps this small gain little from a second thread.
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as makers:
-        lines = [makers.submit(make_folder, settings.output_dir / name, make, train_parquet, settings)
-                 for name, make in (("base-llm", make_llm), ("captioner", make_captioner))]
+        lines = [
+            makers.submit(make_folder, settings.output_dir / name, make, train_parquet, settings)
+            for name, make in (("base-llm", make_llm), ("captioner", make_captioner))
+        ]
         for line in lines:
             print(line.result(), file=results)
 

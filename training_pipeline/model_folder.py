@@ -14,8 +14,17 @@ from pathlib import Path
 CARRIED_FILES = ("scoring.json", "training.json")
 SAMPLED_BYTES = 4096
 # Of these a caller is told in a sentence; any other OSError is a fault of ours and keeps its traceback.
-WRITE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
-                errno.EEXIST, errno.EIO}
+WRITE_FAULTS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EIO,
+}
 
 
 @contextmanager
@@ -28,8 +37,10 @@ def finished_folder(output_dir: Path):
     output_dir = Path(output_dir)
     with clear_write_faults(output_dir):
         if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
-            raise SystemExit(f"{script_name()}: OUTPUT_DIR={output_dir} is there already and not from this very run; "
-                             "choose another OUTPUT_DIR or delete it")
+            raise SystemExit(
+                f"{script_name()}: OUTPUT_DIR={output_dir} is there already and not from this very run; "
+                "choose another OUTPUT_DIR or delete it"
+            )
         output_dir.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(output_dir)
         aside = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.unfinished")
@@ -68,8 +79,10 @@ def clear_write_faults(output: Path):
     except Exception as fault:
         if not is_write_fault(fault):
             raise
-        raise SystemExit(f"{script_name()}: {output} could not be written ({fault}); free some room or choose another "
-                         "OUTPUT_DIR, and start again") from fault
+        raise SystemExit(
+            f"{script_name()}: {output} could not be written ({fault}); free some room or choose another "
+            "OUTPUT_DIR, and start again"
+        ) from fault
 
 
 def check_writable(folder: Path) -> None:
@@ -97,8 +110,10 @@ def check_model_folder(model_dir: Path) -> None:
     if not (Path(model_dir) / "config.json").exists():
         raise SystemExit(f"{script_name()}: MODEL_DIR={model_dir} has no config.json: it is no model folder")
     if not any(Path(model_dir).glob("*.safetensors")):
-        raise SystemExit(f"{script_name()}: MODEL_DIR={model_dir} has no *.safetensors: convert its weights, or merge "
-                         "an adapter into its base with load_lora.py")
+        raise SystemExit(
+            f"{script_name()}: MODEL_DIR={model_dir} has no *.safetensors: convert its weights, or merge "
+            "an adapter into its base with load_lora.py"
+        )
 
 
 def weights_fingerprint(model_dir: Path) -> str:

@@ -43,8 +43,12 @@ def pack_row(prefix_ids: list[int], suffixes: list[list[int]], dtype: torch.dtyp
     lengths = torch.tensor([len(suffix) for suffix in suffixes])
     flat = prefix_ids + [token for suffix in suffixes for token in suffix]
     # Owner 0 is the prefix, owner k the k-th suffix.
-    owner = torch.cat([torch.zeros(prefix_length, dtype=torch.long),
-                       torch.repeat_interleave(torch.arange(1, len(suffixes) + 1), lengths)])
+    owner = torch.cat(
+        [
+            torch.zeros(prefix_length, dtype=torch.long),
+            torch.repeat_interleave(torch.arange(1, len(suffixes) + 1), lengths),
+        ]
+    )
     ends = prefix_length + lengths.cumsum(0)
     starts = torch.cat([torch.zeros(1, dtype=torch.long), ends - lengths])
     within = torch.arange(len(flat)) - starts[owner]
@@ -80,8 +84,10 @@ def check_packable(config, longest: int) -> None:
     for kind, setting in WINDOW_SETTINGS.items():
         window = getattr(config, setting, None)
         if kind in kinds and window and window < longest:
-            raise ValueError(f"the {setting.replace('_', ' ')} of {window} tokens is shorter than a row of {longest}; "
-                             "set PACKED_ROWS=0")
+            raise ValueError(
+                f"the {setting.replace('_', ' ')} of {window} tokens is shorter than a row of {longest}; "
+                "set PACKED_ROWS=0"
+            )
 
 
 @torch.no_grad()
@@ -111,8 +117,10 @@ def prove_packable(model, prefix_ids: list[int], suffixes: list[list[int]], comp
         raise ValueError(f"{type(model).__name__} cannot give logits of chosen positions; set PACKED_ROWS=0")
     difference = (packed[[0, -1]] - alone).norm() / (alone - alone.mean(-1, keepdim=True)).norm()
     if not difference <= LARGEST_DIFFERENCE[compute_dtype]:
-        raise ValueError(f"{type(model).__name__} answers otherwise in packed rows than in rows of their own (logits "
-                         f"differ by {difference:.1%}); set PACKED_ROWS=0")
+        raise ValueError(
+            f"{type(model).__name__} answers otherwise in packed rows than in rows of their own (logits "
+            f"differ by {difference:.1%}); set PACKED_ROWS=0"
+        )
 
 
 def _last_logits(model, token_ids: list[int]) -> torch.Tensor:

@@ -117,8 +117,12 @@ class Pace(TrainerCallback):
         seconds = max(self.seconds, 1e-9)
         self.rows = self.tokens = 0
         self.seconds = 0.0
-        return {"rows": rows, "rows_per_second": round(rows / seconds, 2), "tokens_per_second": round(tokens / seconds),
-                "peak_memory_gb": round(peak_memory_bytes() / 1e9, 3)}
+        return {
+            "rows": rows,
+            "rows_per_second": round(rows / seconds, 2),
+            "tokens_per_second": round(tokens / seconds),
+            "peak_memory_gb": round(peak_memory_bytes() / 1e9, 3),
+        }
 
 
 def peak_memory_bytes() -> int:

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     # The environment gives text, which a Literal of numbers does not take.
     bits: Annotated[Literal[4, 8], BeforeValidator(number_where_one)] = Field(4, description="bits a weight: 4 or 8")
     calibration_rows: int = Field(
-        256, ge=LEAST_CALIBRATION_ROWS, description="rows of the prompt, drawn from the train split, that calibrate")
+        256, ge=LEAST_CALIBRATION_ROWS, description="rows of the prompt, drawn from the train split, that calibrate"
+    )
     seed: int = Field(1, description="seed of the choice of rows")
 
 
@@ -51,23 +52,32 @@ def main() -> None:
     from model_folder import finished_folder, weights_fingerprint
 
     check_source(settings.model_dir)
-    identity = {"source": weights_fingerprint(settings.model_dir), "bits": settings.bits,
-                "calibration_rows": settings.calibration_rows, "seed": settings.seed}
+    identity = {
+        "source": weights_fingerprint(settings.model_dir),
+        "bits": settings.bits,
+        "calibration_rows": settings.calibration_rows,
+        "seed": settings.seed,
+    }
     report_file = settings.output_dir / "quantization.json"
     if report_file.exists():
         if json.loads(report_file.read_text(encoding="utf-8"))["identity"] != identity:
-            raise SystemExit(f"quantize_model.py: {settings.output_dir} was made of another model or with other "
-                             "settings; choose another OUTPUT_DIR or delete it")
+            raise SystemExit(
+                f"quantize_model.py: {settings.output_dir} was made of another model or with other "
+                "settings; choose another OUTPUT_DIR or delete it"
+            )
         print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew", file=results)
         return
     with finished_folder(settings.output_dir) as folder:
         report = quantize(settings, identity, folder)
     cost = report["cost"]
-    aurocs = (f"AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, " if cost["auroc_before"] is not None
-              else "")
-    print(f"wrote {settings.output_dir}: {report['megabytes_before']:.1f} MB to {report['megabytes_after']:.1f} MB; "
-          f"validation {aurocs}|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}",
-          file=results)
+    aurocs = (
+        f"AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, " if cost["auroc_before"] is not None else ""
+    )
+    print(
+        f"wrote {settings.output_dir}: {report['megabytes_before']:.1f} MB to {report['megabytes_after']:.1f} MB; "
+        f"validation {aurocs}|dp| mean {cost['mean_difference']:.4f}, largest {cost['largest_difference']:.4f}",
+        file=results,
+    )
 
 
 def check_source(model_dir: Path) -> None:
@@ -101,8 +111,11 @@ def quantize(settings: Settings, identity: dict, folder: Path) -> dict:
     write_json(folder / "scoring.json", scoring)
     after = validation_probabilities(folder, prompt, measured, scoring["temperature"])
     report = {
-        "identity": identity, "group_size": group_size, "calibration_prompts": len(calibration),
-        "megabytes_before": folder_megabytes(settings.model_dir), "megabytes_after": folder_megabytes(folder),
+        "identity": identity,
+        "group_size": group_size,
+        "calibration_prompts": len(calibration),
+        "megabytes_before": folder_megabytes(settings.model_dir),
+        "megabytes_after": folder_megabytes(folder),
         "cost": quantization_cost([meme.label for meme in measured], before, after),
     }
     write_json(folder / "quantization.json", report)
@@ -136,8 +149,11 @@ def calibration_prompts(prompt, train: list[dict], settings: Settings) -> list[l
     chosen = random.Random(settings.seed).sample(train, min(settings.calibration_rows, len(train)))
     rows = [prompt.prefix_ids + suffix for meme in encode_memes(prompt, chosen) for suffix in meme.suffixes]
     if len(rows) < settings.calibration_rows:
-        print(f"the train split gives only {len(rows)} rows of the prompt to calibrate on, of "
-              f"{settings.calibration_rows} wanted", file=sys.stderr)
+        print(
+            f"the train split gives only {len(rows)} rows of the prompt to calibrate on, of "
+            f"{settings.calibration_rows} wanted",
+            file=sys.stderr,
+        )
     return random.Random(settings.seed).sample(rows, min(settings.calibration_rows, len(rows)))
 
 
@@ -150,8 +166,11 @@ def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]]
     folder, model_dir = folder.resolve(), settings.model_dir.resolve()
     # gptqmodel leaves a logs/ folder wherever it runs.
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
-        model = GPTQModel.load(str(model_dir), QuantizeConfig(
-            bits=settings.bits, group_size=group_size, sym=True, desc_act=False), trust_remote_code=False)
+        model = GPTQModel.load(
+            str(model_dir),
+            QuantizeConfig(bits=settings.bits, group_size=group_size, sym=True, desc_act=False),
+            trust_remote_code=False,
+        )
         model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration], batch_size=8)
         model.save(str(folder))
 
@@ -168,8 +187,10 @@ def fitting_group_size(model_dir: Path) -> int:
             if group_size != GROUP_SIZES[0]:
                 print(f"layer widths {widths} do not divide by 128: groups of {group_size}", file=sys.stderr)
             return group_size
-    raise SystemExit(f"quantize_model.py: layer widths {widths} divide by none of the groups {GROUP_SIZES}; "
-                     "this model cannot be quantised to GPTQ")
+    raise SystemExit(
+        f"quantize_model.py: layer widths {widths} divide by none of the groups {GROUP_SIZES}; "
+        "this model cannot be quantised to GPTQ"
+    )
 
 
 def validation_probabilities(model_dir: Path, prompt, memes: list, temperature: float):

@@ -20,12 +20,17 @@ def fit_scoring(margins: list[np.ndarray], labels: np.ndarray, least_recall: flo
     """What scoring.json takes from a validation split: temperature, thresholds, and `threshold`, the balanced one."""
     temperature = fit_temperature(margins, labels)
     thresholds = fit_thresholds(labels, probabilities_at(margins, temperature), least_recall, least_precision)
-    return {"temperature": temperature, "threshold": thresholds["balanced"], "thresholds": thresholds,
-            "fitted_on": {"rows": len(labels), "offensive": int(labels.sum())}}
+    return {
+        "temperature": temperature,
+        "threshold": thresholds["balanced"],
+        "thresholds": thresholds,
+        "fitted_on": {"rows": len(labels), "offensive": int(labels.sum())},
+    }
 
 
 def fit_temperature(margins: list[np.ndarray], labels: np.ndarray) -> float:
     """The temperature of least log-loss for logit differences by view (a list of [views]) and labels [rows]."""
+
     def loss(logarithm: float) -> float:
         return log_loss(labels, np.clip(probabilities_at(margins, np.exp(logarithm)), 1e-7, 1 - 1e-7))
 
@@ -38,8 +43,9 @@ def probabilities_at(margins: list[np.ndarray], temperature: float) -> np.ndarra
     return mean_probabilities([view_probabilities(views, temperature) for views in margins])
 
 
-def fit_thresholds(labels: np.ndarray, probabilities: np.ndarray, least_recall: float,
-                   least_precision: float) -> dict[str, float]:
+def fit_thresholds(
+    labels: np.ndarray, probabilities: np.ndarray, least_recall: float, least_precision: float
+) -> dict[str, float]:
     """Three thresholds on probabilities as predict.py prints them, each half-way to the next lower score.
 
     `high_recall` is the highest that finds at least `least_recall` of the offensive rows; `high_precision` the lowest
@@ -65,6 +71,9 @@ def threshold_report(labels: np.ndarray, probabilities: np.ndarray, thresholds: 
     report = {}
     for name, threshold in thresholds.items():
         found = classification_metrics(labels, probabilities, threshold)
-        report[name] = {"threshold": threshold, "flagged": int(verdicts(probabilities, threshold).sum()),
-                        **{metric: found[metric] for metric in ("accuracy", "f1", "precision", "recall")}}
+        report[name] = {
+            "threshold": threshold,
+            "flagged": int(verdicts(probabilities, threshold).sum()),
+            **{metric: found[metric] for metric in ("accuracy", "f1", "precision", "recall")},
+        }
     return report

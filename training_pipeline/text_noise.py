@@ -8,9 +8,31 @@ not measured.
 import random
 
 LOST_SPACE, SWAPPED_LETTER, LOST_WORD, WATERMARK = 0.2, 0.04, 0.12, 0.15
-LOOK_ALIKES = {"O": "0", "0": "O", "o": "0", "l": "I", "I": "l", "1": "l", "i": "l", "S": "5", "5": "S", "B": "8",
-               "8": "B", "g": "9", "Z": "2", "e": "c", "c": "e", "u": "v", "n": "h", "己": "已", "未": "末", "人": "入",
-               "大": "太", "日": "曰", "土": "士"}
+LOOK_ALIKES = {
+    "O": "0",
+    "0": "O",
+    "o": "0",
+    "l": "I",
+    "I": "l",
+    "1": "l",
+    "i": "l",
+    "S": "5",
+    "5": "S",
+    "B": "8",
+    "8": "B",
+    "g": "9",
+    "Z": "2",
+    "e": "c",
+    "c": "e",
+    "u": "v",
+    "n": "h",
+    "己": "已",
+    "未": "末",
+    "人": "入",
+    "大": "太",
+    "日": "曰",
+    "土": "士",
+}
 WATERMARKS = ("imgflip.com", "made with mematic", "@memes", "memegenerator.net", "9GAG", "IG: dailymemes")
 
 
@@ -20,8 +42,9 @@ def as_read_by_ocr(text: str, language: str, choice: random.Random) -> str:
     if choice.random() < 0.5:
         noisy = lose_words(noisy, language, choice)
     if choice.random() < 0.5:
-        noisy = "".join(LOOK_ALIKES.get(letter, letter) if choice.random() < SWAPPED_LETTER else letter
-                        for letter in noisy)
+        noisy = "".join(
+            LOOK_ALIKES.get(letter, letter) if choice.random() < SWAPPED_LETTER else letter for letter in noisy
+        )
     if choice.random() < 0.5:
         noisy = "".join("" if letter == " " and choice.random() < LOST_SPACE else letter for letter in noisy)
     if choice.random() < WATERMARK:
@@ -32,7 +55,7 @@ def as_read_by_ocr(text: str, language: str, choice: random.Random) -> str:
 def lose_words(text: str, language: str, choice: random.Random) -> str:
     """Drop single words; in Chinese, which has no spaces, pairs of characters. At least one is kept."""
     if language == "zh":
-        parts, joint = [text[start:start + 2] for start in range(0, len(text), 2)], ""
+        parts, joint = [text[start : start + 2] for start in range(0, len(text), 2)], ""
     else:
         parts, joint = text.split(), " "
     kept = [part for part in parts if choice.random() >= LOST_WORD]

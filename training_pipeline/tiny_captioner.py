@@ -51,8 +51,12 @@ def train_captioner(train_parquet: Path, output_dir: Path, steps: int = STEPS, s
     losses = fit(model, pixels, ids, steps)
     model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
-    return {"parameters": sum(parameter.numel() for parameter in model.parameters()), "steps": steps,
-            "loss": round(float(np.mean(losses[-50:])), 3), "cpu_seconds": round(time.process_time() - started)}
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": steps,
+        "loss": round(float(np.mean(losses[-50:])), 3),
+        "cpu_seconds": round(time.process_time() - started),
+    }
 
 
 def read_pictures(train_parquet: Path) -> tuple[list[Image.Image], list[str]]:
@@ -77,14 +81,32 @@ def new_processor(captions: list[str]) -> BlipProcessor:
 
 def captioner_config(tokenizer: BertTokenizerFast) -> BlipConfig:
     """BLIP's configuration at a small size. Generation starts at [DEC] (bos) and ends at [SEP], as in the real one."""
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in {
-        "bos_token_id": "[DEC]", "eos_token_id": "[SEP]", "sep_token_id": "[SEP]", "pad_token_id": "[PAD]"}.items()}
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(token)
+        for name, token in {
+            "bos_token_id": "[DEC]",
+            "eos_token_id": "[SEP]",
+            "sep_token_id": "[SEP]",
+            "pad_token_id": "[PAD]",
+        }.items()
+    }
     shape = {"hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN, "num_attention_heads": 4, "projection_dim": 64}
     # BLIP's default initializer_range of 1e-10 suits weights that are loaded, not learnt
-    vision = {**shape, "num_hidden_layers": VISION_LAYERS, "image_size": PICTURE_PIXELS, "patch_size": PATCH_PIXELS,
-              "initializer_range": 0.02}
-    text = {**shape, **ids, "num_hidden_layers": TEXT_LAYERS, "encoder_hidden_size": HIDDEN,
-            "vocab_size": len(tokenizer), "max_position_embeddings": LONGEST_CAPTION}
+    vision = {
+        **shape,
+        "num_hidden_layers": VISION_LAYERS,
+        "image_size": PICTURE_PIXELS,
+        "patch_size": PATCH_PIXELS,
+        "initializer_range": 0.02,
+    }
+    text = {
+        **shape,
+        **ids,
+        "num_hidden_layers": TEXT_LAYERS,
+        "encoder_hidden_size": HIDDEN,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": LONGEST_CAPTION,
+    }
     return BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=64)
 
 
@@ -104,10 +126,12 @@ def fit(model: BlipForConditionalGeneration, pixels: torch.Tensor, ids: torch.Te
     """AdamW with one warm-up and cosine cycle on mirrored and shifted pictures. The loss of each step."""
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
-                                  betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.15,
-                                                   cycle_momentum=False)
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.15, cycle_momentum=False
+    )
     model.train()
     losses, queue = [], torch.empty(0, dtype=torch.long)
     for step in range(steps):
@@ -122,16 +146,20 @@ def fit(model: BlipForConditionalGeneration, pixels: torch.Tensor, ids: torch.Te
         optimizer.zero_grad()
         losses.append(loss.item())
         if (step + 1) % 100 == 0:
-            print(f"captioner: step {step + 1:,} of {steps:,}, loss {np.mean(losses[-100:]):.3f}", file=sys.stderr,
-                  flush=True)
+            print(
+                f"captioner: step {step + 1:,} of {steps:,}, loss {np.mean(losses[-100:]):.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
     model.eval()
     return losses
 
 
 def caption_loss(model: BlipForConditionalGeneration, pixels: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     padding = ids == model.config.text_config.pad_token_id
-    return model(pixel_values=pixels, input_ids=ids, attention_mask=(~padding).long(),
-                 labels=ids.masked_fill(padding, -100)).loss
+    return model(
+        pixel_values=pixels, input_ids=ids, attention_mask=(~padding).long(), labels=ids.masked_fill(padding, -100)
+    ).loss
 
 
 def augmented(pixels: torch.Tensor) -> torch.Tensor:
@@ -140,8 +168,9 @@ def augmented(pixels: torch.Tensor) -> torch.Tensor:
     padded = torch.nn.functional.pad(mirrored, [SHIFT_PIXELS] * 4, mode="replicate")
     side = pixels.shape[-1]
     offsets = torch.randint(0, 2 * SHIFT_PIXELS + 1, (len(pixels), 2)).tolist()
-    return torch.stack([picture[:, top:top + side, left:left + side]
-                        for picture, (top, left) in zip(padded, offsets, strict=True)])
+    return torch.stack(
+        [picture[:, top : top + side, left : left + side] for picture, (top, left) in zip(padded, offsets, strict=True)]
+    )
 
 
 def main_object_accuracy(captioner_dir: Path, held_out_dir: Path) -> float:

@@ -49,19 +49,29 @@ def train_tokenizer(texts: list[str], policy: str):
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORDS), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE, special_tokens=[BOS, EOS, TURN, END], show_progress=False,
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=[BOS, EOS, TURN, END],
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     label_words = ["\nunsafe\n", "\nsafe\n"] * 100
     bpe.train_from_iterator(texts + [policy] * 20 + label_words, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=EOS, additional_special_tokens=[TURN, END],
-        model_max_length=4096, clean_up_tokenization_spaces=False,
+        tokenizer_object=bpe,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        additional_special_tokens=[TURN, END],
+        model_max_length=4096,
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
@@ -70,12 +80,22 @@ def train_tokenizer(texts: list[str], policy: str):
 def new_model(tokenizer):
     from transformers import MistralConfig, MistralForCausalLM
 
-    return MistralForCausalLM(MistralConfig(
-        vocab_size=len(tokenizer), hidden_size=HIDDEN_SIZE, intermediate_size=2 * HIDDEN_SIZE, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=4096, sliding_window=None,
-        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))
+    return MistralForCausalLM(
+        MistralConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=HIDDEN_SIZE,
+            intermediate_size=2 * HIDDEN_SIZE,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=4096,
+            sliding_window=None,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def fit(model, tokenizer, memes: list[dict], policy: str, steps: int, shuffle: random.Random) -> tuple[float, float]:
@@ -103,7 +123,8 @@ def fit(model, tokenizer, memes: list[dict], policy: str, steps: int, shuffle: r
 def policy_frame(tokenizer, policy: str) -> tuple[list[int], list[int]]:
     """Tokens before and behind the meme, up to the answer."""
     rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": policy}], tokenize=False, add_generation_prompt=True)
+        [{"role": "user", "content": policy}], tokenize=False, add_generation_prompt=True
+    )
     before, behind = rendered.split("{meme}")
     return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, behind))
 
@@ -122,7 +143,7 @@ def lesson_losses(model, frame: tuple[list[int], list[int]], content_ids: list[l
     is_text = torch.zeros(len(logits) - 1, dtype=torch.bool)
     start = len(before)
     for content in content_ids:
-        is_text[start:start + len(content) - 1] = True
+        is_text[start : start + len(content) - 1] = True
         start += len(content) + len(behind)
     text_loss = torch.nn.functional.cross_entropy(logits[:-1][is_text], row.input_ids[0, 1:][is_text])
     answers = torch.stack([answer_distribution(content, label_ids, logits.shape[-1]) for content in content_ids])

@@ -24,8 +24,21 @@ from result_output import claim_stdout
 from script_settings import ENVIRONMENT, read_settings
 
 # What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
-RUN_IDENTITY = ("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation", "lora_r", "lora_alpha",
-                "lora_dropout", "max_text_tokens", "text_noise", "seed", "shuffle_labels", "packed_rows")
+RUN_IDENTITY = (
+    "epochs",
+    "max_steps",
+    "learning_rate",
+    "batch_size",
+    "gradient_accumulation",
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+    "max_text_tokens",
+    "text_noise",
+    "seed",
+    "shuffle_labels",
+    "packed_rows",
+)
 
 
 def existing_folders(value: str) -> str:
@@ -41,7 +54,8 @@ class Settings(BaseSettings):
 
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
     dataset_dir: Annotated[str, AfterValidator(existing_folders)] = Field(
-        description="folder of a data set that clean_dataset.py wrote, several with commas")
+        description="folder of a data set that clean_dataset.py wrote, several with commas"
+    )
     output_dir: Path = Field(description="folder that gets the adapter and its checkpoints")
     epochs: float = Field(2.0, gt=0, description="passes over the training rows")
     max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
@@ -56,10 +70,12 @@ class Settings(BaseSettings):
     eval_steps: int = Field(50, ge=1, description="optimizer steps between evaluations on the validation split")
     save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints; a multiple of EVAL_STEPS")
     early_stopping: int = Field(
-        0, ge=0, description="stop after so many evaluations in a row without a better AUROC; 0 never stops early")
+        0, ge=0, description="stop after so many evaluations in a row without a better AUROC; 0 never stops early"
+    )
     seed: int = Field(1, description="seed of the adapters, the order of rows and the dropout")
     shuffle_labels: bool = Field(
-        False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5")
+        False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5"
+    )
     packed_rows: bool = Field(True, description="0 trains one example a row, for attention that cannot be packed")
     report_to: str = Field("tensorboard", description="where the Trainer reports: tensorboard, wandb or none")
 
@@ -82,8 +98,10 @@ def main() -> None:
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
         run = open_run(settings, splits, RUN_IDENTITY)
     if run.is_finished:
-        print(f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
-              file=results)
+        print(
+            f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
+            file=results,
+        )
         return
     try:
         with clear_write_faults(settings.output_dir):
@@ -105,8 +123,11 @@ def train(settings: Settings, splits: dict, run) -> str | None:
     prompt = read_guard_prompt(tokenizer, scoring)
     memes = {name: encode_memes(prompt, splits[name], settings.max_text_tokens) for name in ("train", "validation")}
     cut = sum(meme.cut_tokens > 0 for split in memes.values() for meme in split)
-    print(f"{cut} of {sum(map(len, memes.values()))} memes cut to {settings.max_text_tokens} tokens; "
-          f"policy {len(prompt.prefix_ids)} tokens", file=sys.stderr)
+    print(
+        f"{cut} of {sum(map(len, memes.values()))} memes cut to {settings.max_text_tokens} tokens; "
+        f"policy {len(prompt.prefix_ids)} tokens",
+        file=sys.stderr,
+    )
     model = load_lora_model(settings, prompt, memes)
     trainer = make_trainer(settings, model, prompt, memes, splits, scoring)
     trainer.train(resume_from_checkpoint=run.last_checkpoint)
@@ -115,8 +136,10 @@ def train(settings: Settings, splits: dict, run) -> str | None:
     finish_run(settings, run, trainer, tokenizer, scoring, metrics)
     if not trainer.is_world_process_zero():
         return None
-    return (f"wrote {settings.output_dir}: validation AUROC {metrics['eval_auroc']:.4f} "
-            f"(TF-IDF floor {metrics['tfidf_floor_auroc']:.4f}) after {trainer.state.global_step} steps")
+    return (
+        f"wrote {settings.output_dir}: validation AUROC {metrics['eval_auroc']:.4f} "
+        f"(TF-IDF floor {metrics['tfidf_floor_auroc']:.4f}) after {trainer.state.global_step} steps"
+    )
 
 
 def load_lora_model(settings: Settings, prompt, memes: dict):
@@ -134,19 +157,31 @@ def load_lora_model(settings: Settings, prompt, memes: dict):
     torch.manual_seed(settings.seed)
     dtype = compute_dtype()
     quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
     base = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir, quantization_config=quantization, dtype=dtype, use_safetensors=True,
-        device_map={"": PartialState().local_process_index if torch.cuda.is_available() else "cpu"})
+        settings.model_dir,
+        quantization_config=quantization,
+        dtype=dtype,
+        use_safetensors=True,
+        device_map={"": PartialState().local_process_index if torch.cuda.is_available() else "cpu"},
+    )
     keep_weights_as_loaded(base)
     # Checkpointing saves memory that only a GPU is short of.
     base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=torch.cuda.is_available())
     if settings.packed_rows:
-        batch = [suffix for meme in memes["train"][:settings.batch_size] for suffix in meme.suffixes]
+        batch = [suffix for meme in memes["train"][: settings.batch_size] for suffix in meme.suffixes]
         prove_packable(base, prompt.prefix_ids, batch, dtype)
-    return get_peft_model(base, LoraConfig(
-        r=settings.lora_r, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
-        target_modules="all-linear", task_type="CAUSAL_LM"))
+    return get_peft_model(
+        base,
+        LoraConfig(
+            r=settings.lora_r,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
 
 
 def keep_weights_as_loaded(base) -> None:
@@ -178,15 +213,21 @@ def make_trainer(settings: Settings, model, prompt, memes: dict, splits: dict, s
     from training_memes import CountEpochs, NoisyMemes
     from training_run import CarryScoring, ranking_metrics
 
-    noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.max_text_tokens,
-                       settings.seed)
+    noisy = NoisyMemes(
+        prompt, splits["train"], memes["train"], settings.text_noise, settings.max_text_tokens, settings.seed
+    )
     stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []
     return PackedTrainer(
-        model=model, args=training_arguments(settings), prompt=prompt, train_dataset=noisy,
-        eval_dataset=memes["validation"], data_collator=RowCollator(prompt, compute_dtype(), settings.packed_rows),
+        model=model,
+        args=training_arguments(settings),
+        prompt=prompt,
+        train_dataset=noisy,
+        eval_dataset=memes["validation"],
+        data_collator=RowCollator(prompt, compute_dtype(), settings.packed_rows),
         processing_class=prompt.tokenizer,
         compute_metrics=ranking_metrics([row["language"] for row in splits["validation"]]),
-        callbacks=[CountEpochs(noisy), *stopping, CarryScoring(scoring)])
+        callbacks=[CountEpochs(noisy), *stopping, CarryScoring(scoring)],
+    )
 
 
 def training_arguments(settings: Settings):
@@ -195,16 +236,36 @@ def training_arguments(settings: Settings):
 
     dtype, on_gpu = compute_dtype(), torch.cuda.is_available()
     return TrainingArguments(
-        output_dir=str(settings.output_dir), num_train_epochs=settings.epochs, max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation, learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine", warmup_steps=0.05, max_grad_norm=1.0, seed=settings.seed,
-        eval_strategy="steps", eval_steps=settings.eval_steps, save_strategy="steps", save_steps=settings.save_steps,
-        save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="auroc", greater_is_better=True,
-        logging_steps=10, report_to=settings.report_to, remove_unused_columns=False, label_names=["labels"],
-        bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16, use_cpu=not on_gpu,
-        ddp_find_unused_parameters=False, dataloader_pin_memory=on_gpu,
-        disable_tqdm=not sys.stderr.isatty())
+        output_dir=str(settings.output_dir),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        max_grad_norm=1.0,
+        seed=settings.seed,
+        eval_strategy="steps",
+        eval_steps=settings.eval_steps,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="auroc",
+        greater_is_better=True,
+        logging_steps=10,
+        report_to=settings.report_to,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        use_cpu=not on_gpu,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=not sys.stderr.isatty(),
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,15 @@ class NoisyMemes(Dataset):
     A meme's noise depends on seed, epoch and index alone, so a resumed run sees what an unbroken one sees.
     """
 
-    def __init__(self, prompt: GuardPrompt, rows: list[dict], clean: list[EncodedMeme], share: float,
-                 max_text_tokens: int, seed: int):
+    def __init__(
+        self,
+        prompt: GuardPrompt,
+        rows: list[dict],
+        clean: list[EncodedMeme],
+        share: float,
+        max_text_tokens: int,
+        seed: int,
+    ):
         self.prompt, self.rows, self.clean = prompt, rows, clean
         self.share, self.max_text_tokens, self.seed = share, max_text_tokens, seed
         self.epoch = 0

@@ -34,8 +34,10 @@ def open_run(settings, splits: dict, identity_settings: tuple[str, ...]) -> Run:
         former = json.loads(path.read_text(encoding="utf-8"))
         changed = [name.upper() for name in identity if former.get(name) != identity[name]]
         if changed:
-            raise SystemExit(f"{settings.output_dir} holds a run of other {', '.join(changed)}; "
-                             "choose another OUTPUT_DIR or delete it")
+            raise SystemExit(
+                f"{settings.output_dir} holds a run of other {', '.join(changed)}; "
+                "choose another OUTPUT_DIR or delete it"
+            )
     else:
         start_folder(settings.output_dir, identity)
     finished = (settings.output_dir / "training.json").exists()
@@ -47,8 +49,9 @@ def start_folder(output_dir: Path, identity: dict) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(output_dir / "run.json", identity)
     except OSError as fault:
-        raise SystemExit(f"OUTPUT_DIR={output_dir} cannot be written to ({fault.strerror}); "
-                         "choose another folder") from None
+        raise SystemExit(
+            f"OUTPUT_DIR={output_dir} cannot be written to ({fault.strerror}); choose another folder"
+        ) from None
 
 
 def last_whole_checkpoint(output_dir: Path) -> str | None:
@@ -105,13 +108,16 @@ def finish_run(settings, run: Run, trainer, tokenizer, scoring: dict, metrics: d
     tokenizer.save_pretrained(settings.output_dir)
     write_json(settings.output_dir / "scoring.json", scoring)
     draw_curves(settings.output_dir / "training.png", trainer.state.log_history, metrics["tfidf_floor_auroc"])
-    write_json(settings.output_dir / "training.json", {
-        "run": run.identity,
-        "model_dir": str(settings.model_dir),
-        "dataset_dir": settings.dataset_dir,
-        "processes": trainer.args.world_size,
-        "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name,
-        "metrics": {name: value for name, value in metrics.items() if isinstance(value, int | float)},
-        "history": trainer.state.log_history,
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-    })
+    write_json(
+        settings.output_dir / "training.json",
+        {
+            "run": run.identity,
+            "model_dir": str(settings.model_dir),
+            "dataset_dir": settings.dataset_dir,
+            "processes": trainer.args.world_size,
+            "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name,
+            "metrics": {name: value for name, value in metrics.items() if isinstance(value, int | float)},
+            "history": trainer.state.log_history,
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        },
+    )

@@ -74,11 +74,18 @@ def test_backoff_doubles_with_jitter_up_to_its_longest():
     assert backoff_seconds(1000) <= 60
 
 
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({"retry-after": "7"}, 7), ({"retry-after": "0.5"}, 0.5), ({"retry-after-ms": "250"}, 0.25),
-    ({"retry-after": "86400"}, 86400), ({}, None), ({"retry-after": "soon"}, None),
-    ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
-])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "86400"}, 86400),
+        ({}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+    ],
+)
 def test_retry_after_in_all_its_forms(headers, seconds):
     assert retry_after_seconds(headers) == seconds
 

@@ -12,12 +12,17 @@ from meme_rows import normalise, split_of
 
 SCRIPT = "data_preparation/clean_dataset.py"
 FILES = {"README.md", "cleaning_report.json", "composition.png", "dataset_dict.json", "rejected.jsonl"} | {
-    f"{split}/{name}" for split in ("train", "validation", "test")
-    for name in ("data-00000-of-00001.arrow", "dataset_info.json", "state.json")}
+    f"{split}/{name}"
+    for split in ("train", "validation", "test")
+    for name in ("data-00000-of-00001.arrow", "dataset_info.json", "state.json")
+}
 SENTENCES = [
-    "my neighbour waters plants at midnight and calls it gardening", "the printer jams only on deadline day",
-    "grandma beats everyone at chess and never gloats", "this bus has more plot twists than my favourite drama",
-    "nobody warned me that adulthood is mostly folding laundry", "our office plant got promoted before I did",
+    "my neighbour waters plants at midnight and calls it gardening",
+    "the printer jams only on deadline day",
+    "grandma beats everyone at chess and never gloats",
+    "this bus has more plot twists than my favourite drama",
+    "nobody warned me that adulthood is mostly folding laundry",
+    "our office plant got promoted before I did",
 ]
 
 
@@ -28,9 +33,21 @@ def item(text, group=None, image="a plant on a desk"):
 def write_raw(root, name, items, label="ok", language="en", **changed):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({
-        "asked": {"model": "some/model"}, "label": label, "category": "general", "language": language, "source": None,
-        "items": items, "reply": {}, **changed}, ensure_ascii=False))
+    path.write_text(
+        json.dumps(
+            {
+                "asked": {"model": "some/model"},
+                "label": label,
+                "category": "general",
+                "language": language,
+                "source": None,
+                "items": items,
+                "reply": {},
+                **changed,
+            },
+            ensure_ascii=False,
+        )
+    )
 
 
 def files_in(folder):
@@ -55,8 +72,10 @@ def clean(run_script, tmp_path):
 
 def test_the_whole_road_from_the_phrasebook(run_script, clean, tmp_path):
     raw = tmp_path / "raw"
-    run_script("data_preparation/generate_data.py", {"PROMPT_KEY": "Singapore_ok,Reddit_offensive", "NUM_RUNS": 8,
-                                                     "OUTPUT_ROOT": raw})
+    run_script(
+        "data_preparation/generate_data.py",
+        {"PROMPT_KEY": "Singapore_ok,Reddit_offensive", "NUM_RUNS": 8, "OUTPUT_ROOT": raw},
+    )
     folders = f"{raw}/phrasebook_Singapore_ok,{raw}/phrasebook_Reddit_offensive"
     run_script("data_preparation/translate_data.py", {"LANGUAGE": "Chinese,Malay,Tamil", "DIR_NAME": folders})
     done = clean(TEST_FRACTION=0.2, VALIDATION_FRACTION=0.2)
@@ -68,7 +87,8 @@ def test_the_whole_road_from_the_phrasebook(run_script, clean, tmp_path):
     assert list(rows[0]) == ["id", "image", "text", "label", "language", "category", "group", "source", "split"]
     assert load_from_disk(str(output))["train"].features["label"] == ClassLabel(names=["ok", "offensive"])
     assert Counter((row["label"], row["language"]) for row in rows) == {
-        (label, language): 40 for label in (0, 1) for language in ("en", "zh", "ms", "ta")}
+        (label, language): 40 for label in (0, 1) for language in ("en", "zh", "ms", "ta")
+    }
     splits_of_group = {}
     for row in rows:
         splits_of_group.setdefault(row["group"], set()).add(row["split"])
@@ -82,10 +102,22 @@ def test_the_whole_road_from_the_phrasebook(run_script, clean, tmp_path):
 
 def test_every_drop_has_its_reason_and_the_sum_adds_up(clean, tmp_path):
     raw = tmp_path / "raw"
-    write_raw(raw, "a/0001.json", [
-        item(SENTENCES[0]), item(SENTENCES[0].upper() + "!!"), item(SENTENCES[0] + " now"), item(" "), item("x" * 500),
-        {"image": "no text"}, "no item", item("我爱我的邻居"), item("I'm sorry, but I can't help with that."),
-        item(SENTENCES[1])])
+    write_raw(
+        raw,
+        "a/0001.json",
+        [
+            item(SENTENCES[0]),
+            item(SENTENCES[0].upper() + "!!"),
+            item(SENTENCES[0] + " now"),
+            item(" "),
+            item("x" * 500),
+            {"image": "no text"},
+            "no item",
+            item("我爱我的邻居"),
+            item("I'm sorry, but I can't help with that."),
+            item(SENTENCES[1]),
+        ],
+    )
     write_raw(raw, "b/0001.json", [item(SENTENCES[1]), item(SENTENCES[2])], label="offensive")
     write_raw(raw, "Chinese_a/0001.json", [item("我的邻居半夜浇花"), item("not translated at all")], language="zh")
     (raw / "a" / "0002.json").write_text('{"items": [')
@@ -97,10 +129,19 @@ def test_every_drop_has_its_reason_and_the_sum_adds_up(clean, tmp_path):
     assert {row["text"] for row in rows_in(output)} == {SENTENCES[0], SENTENCES[2], "我的邻居半夜浇花"}
     reasons = {(entry.get("id"), entry["reason"]) for entry in rejected_in(output)}
     assert reasons == {
-        ("a/0001#1", "duplicate"), ("a/0001#2", "near_duplicate"), ("a/0001#3", "empty"), ("a/0001#4", "over_long"),
-        ("a/0001#5", "malformed"), ("a/0001#6", "malformed"), ("a/0001#7", "wrong_script"), ("a/0001#8", "refusal"),
-        ("a/0001#9", "label_conflict"), ("b/0001#0", "label_conflict"), ("Chinese_a/0001#1", "wrong_script"),
-        (None, "bad_file")}
+        ("a/0001#1", "duplicate"),
+        ("a/0001#2", "near_duplicate"),
+        ("a/0001#3", "empty"),
+        ("a/0001#4", "over_long"),
+        ("a/0001#5", "malformed"),
+        ("a/0001#6", "malformed"),
+        ("a/0001#7", "wrong_script"),
+        ("a/0001#8", "refusal"),
+        ("a/0001#9", "label_conflict"),
+        ("b/0001#0", "label_conflict"),
+        ("Chinese_a/0001#1", "wrong_script"),
+        (None, "bad_file"),
+    }
     report = json.loads((output / "cleaning_report.json").read_text())
     assert (report["items_read"], report["rows"], report["files_read"], report["files_refused"]) == (14, 3, 3, 2)
     assert sum(report["rejected"].values()) == 11
@@ -153,24 +194,34 @@ def test_what_an_evaluation_set_holds_is_dropped(clean, tmp_path, form):
     done = clean(DECONTAMINATE=tmp_path / f"evaluation.{form}")
     assert done.returncode == 0, done.stderr
     assert [(entry["text"], entry["reason"]) for entry in rejected_in(tmp_path / "dataset")] == [
-        (SENTENCES[3], "in_evaluation_set")]
+        (SENTENCES[3], "in_evaluation_set")
+    ]
     assert len(rows_in(tmp_path / "dataset")) == 5
 
 
 def test_translations_and_variants_of_an_evaluation_text_are_dropped_with_it(clean, tmp_path):
-    write_raw(tmp_path / "raw", "a/0001.json", [item(SENTENCES[0], "g0"), item(SENTENCES[1], "g1"),
-                                                item(SENTENCES[2], "g0")])
+    write_raw(
+        tmp_path / "raw", "a/0001.json", [item(SENTENCES[0], "g0"), item(SENTENCES[1], "g1"), item(SENTENCES[2], "g0")]
+    )
     write_raw(tmp_path / "raw", "b/0001.json", [item(SENTENCES[0], "again"), item(SENTENCES[3], "g3")])
-    write_raw(tmp_path / "raw", "Chinese_a/0001.json", [item("邻居半夜浇花", "g0"), item("打印机总在截止日坏", "g1")],
-              language="zh")
+    write_raw(
+        tmp_path / "raw",
+        "Chinese_a/0001.json",
+        [item("邻居半夜浇花", "g0"), item("打印机总在截止日坏", "g1")],
+        language="zh",
+    )
     write_raw(tmp_path / "raw", "Malay_b/0001.json", [item("Jiran saya menyiram pokok", "again")], language="ms")
     (tmp_path / "evaluation.csv").write_text(f'text\n"{SENTENCES[0]}"\n')
     done = clean(DECONTAMINATE=tmp_path / "evaluation.csv")
     assert done.returncode == 0, done.stderr
     assert {row["text"] for row in rows_in(tmp_path / "dataset")} == {SENTENCES[1], SENTENCES[3], "打印机总在截止日坏"}
     assert {(entry["id"], entry["reason"]) for entry in rejected_in(tmp_path / "dataset")} == {
-        ("a/0001#0", "in_evaluation_set"), ("b/0001#0", "duplicate"), ("a/0001#2", "group_in_evaluation_set"),
-        ("Chinese_a/0001#0", "group_in_evaluation_set"), ("Malay_b/0001#0", "group_in_evaluation_set")}
+        ("a/0001#0", "in_evaluation_set"),
+        ("b/0001#0", "duplicate"),
+        ("a/0001#2", "group_in_evaluation_set"),
+        ("Chinese_a/0001#0", "group_in_evaluation_set"),
+        ("Malay_b/0001#0", "group_in_evaluation_set"),
+    }
 
 
 def test_groups_that_an_evaluation_set_names_are_dropped_where_asked(clean, tmp_path):
@@ -181,14 +232,18 @@ def test_groups_that_an_evaluation_set_names_are_dropped_where_asked(clean, tmp_
     clean(DECONTAMINATE=tmp_path / "evaluation.jsonl", DECONTAMINATE_GROUPS=1)
     assert {row["text"] for row in rows_in(tmp_path / "dataset")} == set(SENTENCES[1:])
     assert [(entry["text"], entry["reason"]) for entry in rejected_in(tmp_path / "dataset")] == [
-        (SENTENCES[0], "group_in_evaluation_set")]
+        (SENTENCES[0], "group_in_evaluation_set")
+    ]
 
 
-@pytest.mark.parametrize(("settings", "told"), [
-    ({"DECONTAMINATE": "nowhere.csv"}, b"DECONTAMINATE=nowhere.csv"),
-    ({"TEST_FRACTION": "0.6", "VALIDATION_FRACTION": "0.4"}, b"leave nothing to train on"),
-    ({"RAW_ROOT": "nowhere"}, b"RAW_ROOT"),
-])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"DECONTAMINATE": "nowhere.csv"}, b"DECONTAMINATE=nowhere.csv"),
+        ({"TEST_FRACTION": "0.6", "VALIDATION_FRACTION": "0.4"}, b"leave nothing to train on"),
+        ({"RAW_ROOT": "nowhere"}, b"RAW_ROOT"),
+    ],
+)
 def test_unusable_settings_are_named(clean, tmp_path, settings, told):
     (tmp_path / "raw").mkdir()
     refused = clean(**settings)
@@ -209,9 +264,15 @@ def test_a_full_disk_keeps_the_earlier_data_set(repo, clean, tmp_path):
     clean()
     before = files_in(tmp_path / "dataset")
     write_raw(tmp_path / "raw", "a/0002.json", [item(text + str(n)) for n in range(20) for text in SENTENCES])
-    full = subprocess.run(["bash", "-c", f"ulimit -f 1; exec {sys.executable} {repo / SCRIPT}"], capture_output=True,
-                          env={"RAW_ROOT": str(tmp_path / "raw"), "OUTPUT_DIR": str(tmp_path / "dataset"),
-                               "PYTHONDONTWRITEBYTECODE": "1"})
+    full = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} {repo / SCRIPT}"],
+        capture_output=True,
+        env={
+            "RAW_ROOT": str(tmp_path / "raw"),
+            "OUTPUT_DIR": str(tmp_path / "dataset"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    )
     assert full.returncode == 2 and b"free some space" in full.stderr and files_in(tmp_path / "dataset") == before
     assert {path.name for path in tmp_path.iterdir()} == {"raw", "dataset"}
 
@@ -241,21 +302,42 @@ def test_the_card_tells_what_is_in_it(clean, tmp_path):
     write_raw(tmp_path / "raw", "a/0001.json", [item(text) for text in SENTENCES], source={"model": "first/model"})
     clean(LICENCE="cc-by-4.0")
     card = (tmp_path / "dataset" / "README.md").read_text()
-    for told in ("license: cc-by-4.0", "| first/model > some/model | 6 |", "composition.png", "distinct 3-grams",
-                 "Intended use, and harms", "| en | ok |"):
+    for told in (
+        "license: cc-by-4.0",
+        "| first/model > some/model | 6 |",
+        "composition.png",
+        "distinct 3-grams",
+        "Intended use, and harms",
+        "| en | ok |",
+    ):
         assert told in card
     samples = card.split("## Samples")[1]
     assert samples.count("| en | ok |") == len(load_from_disk(str(tmp_path / "dataset"))["train"]) > 1
     assert (tmp_path / "dataset" / "composition.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("raw", "plain"), [
-    ("  a\n b\t c ", "a b c"), ("zero\u200bwidth\ufeff", "zerowidth"), ('"wrapped"', "wrapped"), ("“「x」”", "x"),
-    ('"a" and "b"', '"a" and "b"'), ("(laughing) eh bro", "eh bro"), ("eh bro *sighs loudly*", "eh bro"),
-    ("fish (steamed) again", "fish (steamed) again"), ("𝓱𝓮𝓵𝓵𝓸 Ｗｏｒｌｄ", "hello World"),
-    ("你好，世界！", "你好，世界！"), ("½ price…", "½ price…"), ("（笑）你好", "你好"), ("க்\u200cஷ", "க்\u200cஷ"),
-    ("👩\u200d🍳 cooks", "👩\u200d🍳 cooks"), ("e\u0301clair", "éclair"), ("", ""), ('"', '"'),
-])
+@pytest.mark.parametrize(
+    ("raw", "plain"),
+    [
+        ("  a\n b\t c ", "a b c"),
+        ("zero\u200bwidth\ufeff", "zerowidth"),
+        ('"wrapped"', "wrapped"),
+        ("“「x」”", "x"),
+        ('"a" and "b"', '"a" and "b"'),
+        ("(laughing) eh bro", "eh bro"),
+        ("eh bro *sighs loudly*", "eh bro"),
+        ("fish (steamed) again", "fish (steamed) again"),
+        ("𝓱𝓮𝓵𝓵𝓸 Ｗｏｒｌｄ", "hello World"),
+        ("你好，世界！", "你好，世界！"),
+        ("½ price…", "½ price…"),
+        ("（笑）你好", "你好"),
+        ("க்\u200cஷ", "க்\u200cஷ"),
+        ("👩\u200d🍳 cooks", "👩\u200d🍳 cooks"),
+        ("e\u0301clair", "éclair"),
+        ("", ""),
+        ('"', '"'),
+    ],
+)
 def test_normalising_shows_what_a_reader_sees(raw, plain):
     assert normalise(raw) == plain and normalise(plain) == plain
 
@@ -264,4 +346,5 @@ def test_the_split_is_a_hash_of_the_group():
     splits = Counter(split_of(f"g{number}", 1, 0.05, 0.1) for number in range(20_000))
     assert abs(splits["test"] / 20_000 - 0.05) < 0.01 and abs(splits["validation"] / 20_000 - 0.1) < 0.01
     assert [split_of(f"g{number}", 2, 0.5, 0) for number in range(50)] != [
-        split_of(f"g{number}", 1, 0.5, 0) for number in range(50)]
+        split_of(f"g{number}", 1, 0.5, 0) for number in range(50)
+    ]

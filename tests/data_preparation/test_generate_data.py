@@ -18,8 +18,15 @@ KEY = "sk-very-secret-key"
 
 
 def asked_of(server, output, **settings):
-    return {"MODEL_ID": "stand/in-model", "API_KEY": KEY, "PROMPT_KEY": "general_ok", "NUM_RUNS": 4,
-            "OUTPUT_ROOT": output, "TOGETHER_BASE_URL": server.url, **settings}
+    return {
+        "MODEL_ID": "stand/in-model",
+        "API_KEY": KEY,
+        "PROMPT_KEY": "general_ok",
+        "NUM_RUNS": 4,
+        "OUTPUT_ROOT": output,
+        "TOGETHER_BASE_URL": server.url,
+        **settings,
+    }
 
 
 def tree(folder):
@@ -59,11 +66,14 @@ def test_phrasebook_says_how_many_runs_it_can_give(run_script, tmp_path):
     assert not tree(tmp_path)
 
 
-@pytest.mark.parametrize(("settings", "told"), [
-    ({"PROMPT_KEY": "general_fine"}, b"general_fine"),
-    ({"MODEL_ID": "mistralai/Mixtral-8x7B-Instruct-v0.1"}, b"API_KEY is not set"),
-    ({"NUM_RUNS": "0"}, b"NUM_RUNS"),
-])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"PROMPT_KEY": "general_fine"}, b"general_fine"),
+        ({"MODEL_ID": "mistralai/Mixtral-8x7B-Instruct-v0.1"}, b"API_KEY is not set"),
+        ({"NUM_RUNS": "0"}, b"NUM_RUNS"),
+    ],
+)
 def test_unusable_settings_are_named(run_script, tmp_path, settings, told):
     refused = run_script(SCRIPT, {"OUTPUT_ROOT": tmp_path, **settings})
     assert refused.returncode == 2 and told in refused.stderr and not tree(tmp_path)
@@ -79,8 +89,16 @@ def test_server_address_with_or_without_v1(run_script, tmp_path, suffix):
 
 def test_replies_land_in_files_and_the_key_nowhere(run_script, tmp_path):
     with StandIn() as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, PROMPT_KEY="general_ok,Reddit_offensive",
-                                           PRICE_PER_MTOKEN_IN=1000, PRICE_PER_MTOKEN_OUT=2000))
+        done = run_script(
+            SCRIPT,
+            asked_of(
+                server,
+                tmp_path,
+                PROMPT_KEY="general_ok,Reddit_offensive",
+                PRICE_PER_MTOKEN_IN=1000,
+                PRICE_PER_MTOKEN_OUT=2000,
+            ),
+        )
     assert done.returncode == 0, done.stderr
     written = tree(tmp_path)
     assert set(written) == runs(1, 2, 3, 4) | runs(1, 2, 3, 4, folder="in-model_Reddit_offensive")
@@ -126,11 +144,20 @@ def test_a_burst_that_names_no_time_is_waited_out_too(run_script, tmp_path):
     assert server.requests[8].moment - server.requests[7].moment > 0.2
 
 
-@pytest.mark.parametrize("fault", [
-    Fault(status=500), Fault(status=408), Fault(status=409), Fault(status=502), Fault(cut_after=40),
-    Fault(body=b'{"choices": [{"index": 0, "message": {"role": "assi'), Fault(body=b"<html>gateway</html>"),
-    Fault(latency_s=1.5),
-], ids=["500", "408", "409", "502", "reset", "truncated", "html", "timeout"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=500),
+        Fault(status=408),
+        Fault(status=409),
+        Fault(status=502),
+        Fault(cut_after=40),
+        Fault(body=b'{"choices": [{"index": 0, "message": {"role": "assi'),
+        Fault(body=b"<html>gateway</html>"),
+        Fault(latency_s=1.5),
+    ],
+    ids=["500", "408", "409", "502", "reset", "truncated", "html", "timeout"],
+)
 def test_passing_faults_are_retried(run_script, tmp_path, fault):
     with StandIn(script=[fault]) as server:
         done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=1, REQUEST_TIMEOUT_S=1))
@@ -170,15 +197,24 @@ def test_a_refused_key_stops_the_run_at_once_with_the_remedy(run_script, tmp_pat
 
 
 def test_replies_that_are_no_data_are_kept_with_their_reason_and_asked_again(run_script, tmp_path):
-    faults = [Fault(finish_reason="length"), Fault(finish_reason="content_filter", content=""), Fault(content=""),
-              Fault(content="I'm sorry, but I can't help with that."), Fault(content="Here you go!")]
+    faults = [
+        Fault(finish_reason="length"),
+        Fault(finish_reason="content_filter", content=""),
+        Fault(content=""),
+        Fault(content="I'm sorry, but I can't help with that."),
+        Fault(content="Here you go!"),
+    ]
     with StandIn(script=faults) as server:
         done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=5, MAX_IN_FLIGHT=1, MAX_ATTEMPTS=2))
     assert done.returncode == 1, "run 1 and 2 use up both their attempts"
     kept = failures_in(tmp_path)
     assert {name: failure["reason"] for name, failure in kept.items()} == {
-        "0001-1.json": "length", "0001-2.json": "content_filter", "0002-1.json": "empty", "0002-2.json": "refusal",
-        "0003-1.json": "malformed"}
+        "0001-1.json": "length",
+        "0001-2.json": "content_filter",
+        "0002-1.json": "empty",
+        "0002-2.json": "refusal",
+        "0003-1.json": "malformed",
+    }
     assert kept["0002-2.json"]["reply"]["choices"][0]["message"]["content"].startswith("I'm sorry")
     assert {name for name in tree(tmp_path) if "failed" not in name} == runs(3, 4, 5)
     with StandIn() as server:
@@ -224,8 +260,11 @@ def test_a_torn_file_is_asked_for_again(run_script, tmp_path):
 def test_a_full_disk_stops_the_run_with_the_remedy_and_leaves_no_torn_file(repo, run_script, tmp_path):
     with StandIn() as server:
         settings = {name: str(value) for name, value in asked_of(server, tmp_path, MAX_IN_FLIGHT=1).items()}
-        full = subprocess.run(["bash", "-c", f"ulimit -f 1; exec {sys.executable} {repo / SCRIPT}"],
-                              env={**settings, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True)
+        full = subprocess.run(
+            ["bash", "-c", f"ulimit -f 1; exec {sys.executable} {repo / SCRIPT}"],
+            env={**settings, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+        )
         assert full.returncode == 1 and b"free some space" in full.stderr and b"Traceback" not in full.stderr
         assert not tree(tmp_path) and len(server.requests) == 1
         assert run_script(SCRIPT, asked_of(server, tmp_path)).returncode == 0
@@ -241,8 +280,9 @@ def test_an_output_root_that_is_no_folder_is_refused_before_anything_is_asked(ru
 
 def started(repo, settings):
     from_user = {name: str(value) for name, value in settings.items()}
-    return subprocess.Popen([sys.executable, str(repo / SCRIPT)], env=from_user, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, str(repo / SCRIPT)], env=from_user, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def test_interrupt_finishes_what_is_in_flight_then_stops(repo, run_script, tmp_path):

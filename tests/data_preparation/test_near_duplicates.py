@@ -56,16 +56,22 @@ def test_among_what_stays_of_a_crowd_nobody_repeats_anybody():
 
 
 def test_held_out_texts_stay_and_are_named_before_others():
-    texts = ["the bus is late again today my friend", "The bus is late again, today, my friend!",
-             "the bus is late again today my friend."]
+    texts = [
+        "the bus is late again today my friend",
+        "The bus is late again, today, my friend!",
+        "the bus is late again today my friend.",
+    ]
     assert repeats_of(signatures(texts, 3, "en"), 2, 0.8) == {2: 0}
     assert repeats_of(signatures(texts, 3, "en"), 0, 0.8) == {1: 0, 2: 0}
 
 
-@pytest.mark.parametrize(("language", "one", "other"), [
-    ("zh", "今天我们一起去吃鸡饭然后回家看书学习", "今天我们一起去吃鸡饭，然后回家看书学习！"),
-    ("ta", "எங்கள் அரட்டைக் குழுவின் தாய்மார்கள் இன்று வந்தார்கள்", "எங்கள், அரட்டைக் குழுவின் தாய்மார்கள் இன்று வந்தார்கள்"),
-])
+@pytest.mark.parametrize(
+    ("language", "one", "other"),
+    [
+        ("zh", "今天我们一起去吃鸡饭然后回家看书学习", "今天我们一起去吃鸡饭，然后回家看书学习！"),
+        ("ta", "எங்கள் அரட்டைக் குழுவின் தாய்மார்கள் இன்று வந்தார்கள்", "எங்கள், அரட்டைக் குழுவின் தாய்மார்கள் இன்று வந்தார்கள்"),
+    ],
+)
 def test_other_scripts(language, one, other):
     assert repeats_of(signatures([one, other], 2, language), 0, 0.8) == {1: 0}
 

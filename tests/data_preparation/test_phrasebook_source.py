@@ -18,14 +18,27 @@ from phrasebook_source import (
 )
 from text_checks import translation_fault
 
-SLOTS = {"food": [{"en": "laksa", "zh": "叻沙", "ms": "laksa", "ta": "லக்சா"},
-                  {"en": "satay", "zh": "沙爹", "ms": "sate", "ta": "சாத்தே"}]}
+SLOTS = {
+    "food": [
+        {"en": "laksa", "zh": "叻沙", "ms": "laksa", "ta": "லக்சா"},
+        {"en": "satay", "zh": "沙爹", "ms": "sate", "ta": "சாத்தே"},
+    ]
+}
 
 
 def idea(number, text="I like {food}", **changed):
-    return {"id": f"i{number}", "key": "general_ok", "area": "everyday", "kind": "food", "image": f"a plate {number}",
-            "en": f"{text} {number}", "zh": "我喜欢{food}", "ms": "Saya suka {food}", "ta": "எனக்கு {food} பிடிக்கும்",
-            **changed}
+    return {
+        "id": f"i{number}",
+        "key": "general_ok",
+        "area": "everyday",
+        "kind": "food",
+        "image": f"a plate {number}",
+        "en": f"{text} {number}",
+        "zh": "我喜欢{food}",
+        "ms": "Saya suka {food}",
+        "ta": "எனக்கு {food} பிடிக்கும்",
+        **changed,
+    }
 
 
 def book_of(folder, *ideas):
@@ -56,10 +69,17 @@ def test_a_reply_looks_like_a_chat_completion(tmp_path):
     assert message["idea_ids"] == [found.id for found, _ in pairs[2:4]]
 
 
-@pytest.mark.parametrize(("template", "text"), [
-    ("{food} is life", "Laksa is life"), ("Eat. {food} again", "Eat. Laksa again"), ("I eat {food}", "I eat laksa"),
-    ('"{food}!" she said', '"Laksa!" she said'), ("{food}, {food}", "Laksa, laksa"), ("Now: {food}", "Now: laksa"),
-])
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{food} is life", "Laksa is life"),
+        ("Eat. {food} again", "Eat. Laksa again"),
+        ("I eat {food}", "I eat laksa"),
+        ('"{food}!" she said', '"Laksa!" she said'),
+        ("{food}, {food}", "Laksa, laksa"),
+        ("Now: {food}", "Now: laksa"),
+    ],
+)
 def test_a_slot_that_opens_a_sentence_gets_a_capital(template, text):
     assert fill(template, {"food": SLOTS["food"][0]}, "en") == text
 
@@ -70,10 +90,17 @@ def test_a_translation_fills_the_same_slot(tmp_path):
     assert json.loads(reply["choices"][0]["message"]["content"]) == {"translations": ["我喜欢沙爹"]}
 
 
-@pytest.mark.parametrize("entry", [
-    {**idea(1), "ta": "no slot"}, {**idea(1), "image": "{drink} on a table"}, {"id": "i1"}, idea(0),
-    {**idea(1), **dict.fromkeys(LANGUAGES, "{nothing}")},
-], ids=["slots differ", "image slot", "fields", "same id", "unknown slot"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {**idea(1), "ta": "no slot"},
+        {**idea(1), "image": "{drink} on a table"},
+        {"id": "i1"},
+        idea(0),
+        {**idea(1), **dict.fromkeys(LANGUAGES, "{nothing}")},
+    ],
+    ids=["slots differ", "image slot", "fields", "same id", "unknown slot"],
+)
 def test_a_faulty_line_is_named(tmp_path, entry):
     with pytest.raises(PhrasebookFault, match=r"ok/everyday\.jsonl:2"):
         book_of(tmp_path, idea(0), entry)
@@ -94,10 +121,17 @@ def test_there_are_many_ideas_of_both_labels(book):
 
 
 def test_its_wordings_pass_the_checks_of_translations(book):
-    faults = [(found.id, language, fault) for found in book.ideas.values() for language in ("zh", "ms", "ta")
-              for filling in fillings_of(book, found)[:3]
-              if (fault := translation_fault(fill(found.templates["en"], filling, "en"),
-                                             fill(found.templates[language], filling, language), language))]
+    faults = [
+        (found.id, language, fault)
+        for found in book.ideas.values()
+        for language in ("zh", "ms", "ta")
+        for filling in fillings_of(book, found)[:3]
+        if (
+            fault := translation_fault(
+                fill(found.templates["en"], filling, "en"), fill(found.templates[language], filling, language), language
+            )
+        )
+    ]
     assert faults == []
 
 

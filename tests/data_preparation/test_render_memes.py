@@ -17,8 +17,12 @@ from render_memes import choose_held_out
 from sample_memes_card import card_files
 
 LANGUAGES = ["en", "ms", "ta", "zh"]
-TEXTS = {"en": "Number {n}: my bus is late, again and again", "zh": "第{n}个：我的巴士又迟到了，一次又一次",
-         "ms": "Nombor {n}: bas saya lambat, lagi dan lagi", "ta": "எண் {n}: என் பேருந்து MRT போல மீண்டும் தாமதம்"}
+TEXTS = {
+    "en": "Number {n}: my bus is late, again and again",
+    "zh": "第{n}个：我的巴士又迟到了，一次又一次",
+    "ms": "Nombor {n}: bas saya lambat, lagi dan lagi",
+    "ta": "எண் {n}: என் பேருந்து MRT போல மீண்டும் தாமதம்",
+}
 
 
 def fonts_are_installed() -> bool:
@@ -29,14 +33,27 @@ def fonts_are_installed() -> bool:
     return True
 
 
-needs_fonts = pytest.mark.skipif(not fonts_are_installed(), reason="drawing needs Debian's fonts-noto-core, "
-                                 "fonts-noto-cjk and fonts-noto-color-emoji")
+needs_fonts = pytest.mark.skipif(
+    not fonts_are_installed(),
+    reason="drawing needs Debian's fonts-noto-core, fonts-noto-cjk and fonts-noto-color-emoji",
+)
 
 
 def rows(prefix: str, ideas: int) -> list[dict]:
-    return [{"id": f"{prefix}-{number}-{language}", "image": "A queue at a bus stop" if number % 2 else "A queue",
-             "text": TEXTS[language].format(n=number), "label": number % 2, "language": language, "category": "general",
-             "group": f"{prefix}-{number}", "source": "test"} for number in range(ideas) for language in LANGUAGES]
+    return [
+        {
+            "id": f"{prefix}-{number}-{language}",
+            "image": "A queue at a bus stop" if number % 2 else "A queue",
+            "text": TEXTS[language].format(n=number),
+            "label": number % 2,
+            "language": language,
+            "category": "general",
+            "group": f"{prefix}-{number}",
+            "source": "test",
+        }
+        for number in range(ideas)
+        for language in LANGUAGES
+    ]
 
 
 @pytest.fixture
@@ -46,8 +63,18 @@ def dataset_dir(tmp_path):
 
 def save_dataset(folder, train, test):
     text = Value("string")
-    features = Features({"id": text, "image": text, "text": text, "label": ClassLabel(names=["ok", "offensive"]),
-                         "language": text, "category": text, "group": text, "source": text})
+    features = Features(
+        {
+            "id": text,
+            "image": text,
+            "text": text,
+            "label": ClassLabel(names=["ok", "offensive"]),
+            "language": text,
+            "category": text,
+            "group": text,
+            "source": text,
+        }
+    )
     parts = {"train": train, "test": test}
     DatasetDict({name: Dataset.from_list(part, features=features) for name, part in parts.items()}).save_to_disk(folder)
     return folder
@@ -59,13 +86,19 @@ def read_csv(path):
 
 
 def hashes(folder):
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def render(run_script, dataset_dir, output_dir, **settings):
-    return run_script("data_preparation/render_memes.py", {
-        "DATASET_DIR": dataset_dir, "OUTPUT_DIR": output_dir, "TRAIN_PICTURES": 20, "HELD_OUT_PICTURES": 10} | settings)
+    return run_script(
+        "data_preparation/render_memes.py",
+        {"DATASET_DIR": dataset_dir, "OUTPUT_DIR": output_dir, "TRAIN_PICTURES": 20, "HELD_OUT_PICTURES": 10}
+        | settings,
+    )
 
 
 @needs_fonts
@@ -93,12 +126,17 @@ def test_held_out_memes_come_from_the_test_split_evenly(run_script, dataset_dir,
     render(run_script, dataset_dir, tmp_path / "memes", HELD_OUT_PICTURES=16)
     memes = read_csv(tmp_path / "memes" / "held_out" / "labels.csv")
     assert Counter((meme["label"], meme["language"]) for meme in memes) == {
-        (label, language): 2 for label in ("ok", "offensive") for language in LANGUAGES}
+        (label, language): 2 for label in ("ok", "offensive") for language in LANGUAGES
+    }
     assert {meme["group"].split("-")[0] for meme in memes} == {"test"}
     assert all(count in (2, 3) for count in Counter(meme["group"] for meme in memes).values())
     assert all(meme["object"] == "bus" for meme in memes if meme["label"] == "offensive")  # their descriptions name it
-    train = load_dataset("parquet", data_files=str(tmp_path / "memes" / "train.parquet"), split="train",
-                         cache_dir=str(tmp_path / "cache"))
+    train = load_dataset(
+        "parquet",
+        data_files=str(tmp_path / "memes" / "train.parquet"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
     assert len(train) == 20 and set(train.column_names) == {"image", "caption", "text", "label", "language"}
     assert {picture.size for picture in train["image"]} == {(128, 128)}
     assert set(train["text"]) <= {row["text"] for row in rows("train", 4)}
@@ -157,11 +195,17 @@ def test_caption_says_what_is_drawn():
         assert max(ImageStat.Stat(meme.image).stddev) > 5
 
 
-@pytest.mark.parametrize(("description", "name"), [
-    ("An uncle with a mug of kopi beside his cat", "cup of coffee"), ("Two buses at an interchange", "bus"),
-    ("A busy street", None), ("A cat asleep on a textbook", "cat"), ("A tray of carrots", None),
-    ("Commuters waiting on an MRT platform", "train"),
-])
+@pytest.mark.parametrize(
+    ("description", "name"),
+    [
+        ("An uncle with a mug of kopi beside his cat", "cup of coffee"),
+        ("Two buses at an interchange", "bus"),
+        ("A busy street", None),
+        ("A cat asleep on a textbook", "cat"),
+        ("A tray of carrots", None),
+        ("Commuters waiting on an MRT platform", "train"),
+    ],
+)
 def test_named_object_is_the_first_whole_word(description, name):
     assert named_object(description) == name
 

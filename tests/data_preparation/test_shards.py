@@ -19,8 +19,15 @@ SHARDS = ("1/3", "2/3", "3/3")
 
 
 def generation(server, root, **settings):
-    return {"MODEL_ID": "stand/in", "API_KEY": "k", "PROMPT_KEY": "general_ok", "NUM_RUNS": 7, "OUTPUT_ROOT": root,
-            "TOGETHER_BASE_URL": server.url, **settings}
+    return {
+        "MODEL_ID": "stand/in",
+        "API_KEY": "k",
+        "PROMPT_KEY": "general_ok",
+        "NUM_RUNS": 7,
+        "OUTPUT_ROOT": root,
+        "TOGETHER_BASE_URL": server.url,
+        **settings,
+    }
 
 
 def runs_in(folder):
@@ -62,8 +69,12 @@ def machines(run_script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("machines")
     for name, shard in [("whole", None), *((f"machine{shard[0]}", shard) for shard in SHARDS)]:
         settings = {"SHARD": shard} if shard else {}
-        ran(run_script(GENERATE, {"PROMPT_KEY": "general_ok,Reddit_offensive", "NUM_RUNS": 11,
-                                  "OUTPUT_ROOT": folder / name, **settings}))
+        ran(
+            run_script(
+                GENERATE,
+                {"PROMPT_KEY": "general_ok,Reddit_offensive", "NUM_RUNS": 11, "OUTPUT_ROOT": folder / name, **settings},
+            )
+        )
         sources = f"{folder}/{name}/phrasebook_general_ok,{folder}/{name}/phrasebook_Reddit_offensive"
         ran(run_script(TRANSLATE, {"LANGUAGE": "Malay", "DIR_NAME": sources, **settings}))
     return folder
@@ -82,8 +93,12 @@ def test_cleaning_reads_shards_as_one(machines, run_script, tmp_path):
     for number in (1, 2, 3):
         shutil.copytree(machines / f"machine{number}", tmp_path / "gathered", dirs_exist_ok=True)
     parts = [machines / f"machine{number}" for number in (3, 1, 2)]
-    inputs = {"whole": machines / "whole", "gathered": tmp_path / "gathered", "apart": ",".join(map(str, parts)),
-              "with_copies": f"{parts[0]}, {tmp_path / 'gathered'},{parts[2]}"}
+    inputs = {
+        "whole": machines / "whole",
+        "gathered": tmp_path / "gathered",
+        "apart": ",".join(map(str, parts)),
+        "with_copies": f"{parts[0]}, {tmp_path / 'gathered'},{parts[2]}",
+    }
     found = {}
     for name, raw in inputs.items():
         ran(run_script(CLEAN, {"RAW_ROOT": raw, "OUTPUT_DIR": tmp_path / name / "dataset", "TEST_FRACTION": "0.2"}))
@@ -110,8 +125,9 @@ def test_a_root_inside_another_is_refused(machines, run_script, tmp_path):
 
 def started(repo, script, settings):
     from_user = {name: str(value) for name, value in settings.items()}
-    return subprocess.Popen([sys.executable, str(repo / script)], env=from_user, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, str(repo / script)], env=from_user, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def test_shards_side_by_side_in_one_folder_ask_for_each_run_once(repo, run_script, tmp_path):
@@ -120,8 +136,9 @@ def test_shards_side_by_side_in_one_folder_ask_for_each_run_once(repo, run_scrip
     with StandIn() as alone:
         ran(run_script(GENERATE, generation(alone, tmp_path / "alone", **keys)))
     with StandIn(latency_s=0.2) as server:
-        processes = [started(repo, GENERATE, generation(server, tmp_path / "raw", SHARD=shard, **keys))
-                     for shard in SHARDS]
+        processes = [
+            started(repo, GENERATE, generation(server, tmp_path / "raw", SHARD=shard, **keys)) for shard in SHARDS
+        ]
         outputs = [process.communicate(timeout=120) for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0], outputs
         assert prompts(server) == prompts(alone) and set(prompts(server).values()) == {7}
@@ -145,8 +162,15 @@ def test_shards_translate_each_text_once(run_script, machines, tmp_path, script)
     language = "Tamil" if script == TRANSLATE else "ta"
 
     def asked(server, **settings):
-        return {"MODEL_ID": "stand/in", "API_KEY": "k", "LANGUAGE": language, "DIR_NAME": source,
-                "TOGETHER_BASE_URL": server.url, "GOOGLE_TRANSLATE_ENDPOINT": server.url, **settings}
+        return {
+            "MODEL_ID": "stand/in",
+            "API_KEY": "k",
+            "LANGUAGE": language,
+            "DIR_NAME": source,
+            "TOGETHER_BASE_URL": server.url,
+            "GOOGLE_TRANSLATE_ENDPOINT": server.url,
+            **settings,
+        }
 
     asked_by = {}
     for shard in SHARDS:
@@ -190,9 +214,15 @@ def test_shards_go_on_from_what_a_call_without_them_wrote(run_script, tmp_path):
             ran(run_script(GENERATE, generation(server, tmp_path / folder, SHARD=shard)))
         first, second = runs_in(tmp_path / "one"), runs_in(tmp_path / "two")
     assert len(server.requests) == 7 and {name for name in first if name in second} == {
-        f"in_general_ok/{run:04d}.json" for run in (1, 2, 3)}
+        f"in_general_ok/{run:04d}.json" for run in (1, 2, 3)
+    }
     assert {int(name[-9:-5]) for name in first} == {1, 2, 3, 5, 7} and {int(name[-9:-5]) for name in second} == {
-        1, 2, 3, 4, 6}
+        1,
+        2,
+        3,
+        4,
+        6,
+    }
 
 
 def test_processes_that_share_runs_keep_each_other_out(repo, run_script, tmp_path):
@@ -228,6 +258,7 @@ def test_half_written_files_are_removed_by_the_shard_that_they_are_of(run_script
 
 
 def test_a_shard_is_echoed_as_it_is_understood(run_script, tmp_path):
-    done = ran(run_script(GENERATE, {"PROMPT_KEY": "general_ok", "NUM_RUNS": 1, "OUTPUT_ROOT": tmp_path,
-                                     "SHARD": " 02/ 4"}))
+    done = ran(
+        run_script(GENERATE, {"PROMPT_KEY": "general_ok", "NUM_RUNS": 1, "OUTPUT_ROOT": tmp_path, "SHARD": " 02/ 4"})
+    )
     assert b" SHARD=2/4 " in done.stderr and b"wrote 0 runs" in done.stdout and not runs_in(tmp_path)

@@ -67,8 +67,10 @@ def test_no_group_is_in_two_splits(name):
 
 
 def test_no_training_text_of_one_is_measured_on_in_another():
-    texts = {trained: {row["text"] for name in LEAST_ROWS for row in rows_of(name)
-                       if (row["split"] == "train") == trained} for trained in (True, False)}
+    texts = {
+        trained: {row["text"] for name in LEAST_ROWS for row in rows_of(name) if (row["split"] == "train") == trained}
+        for trained in (True, False)
+    }
     assert not texts[True] & texts[False]
 
 
@@ -89,12 +91,28 @@ def test_group_names_alone_tell_little(repo):
     from sklearn.pipeline import make_pipeline
 
     slots = load_phrasebook(repo / "data_preparation" / "phrasebook").slots
-    names = {language: re.compile("|".join(sorted(
-        (re.escape(filling[language]) for slot, fillings in slots.items() if slot.endswith("_group")
-         for filling in fillings), key=len, reverse=True)), re.IGNORECASE) for language in ("en", "zh", "ms", "ta")}
+    names = {
+        language: re.compile(
+            "|".join(
+                sorted(
+                    (
+                        re.escape(filling[language])
+                        for slot, fillings in slots.items()
+                        if slot.endswith("_group")
+                        for filling in fillings
+                    ),
+                    key=len,
+                    reverse=True,
+                )
+            ),
+            re.IGNORECASE,
+        )
+        for language in ("en", "zh", "ms", "ta")
+    }
     rows = rows_of("v3")
-    seen = [dict.fromkeys((found.casefold() for found in names[row["language"]].findall(row["text"])), 1)
-            for row in rows]
+    seen = [
+        dict.fromkeys((found.casefold() for found in names[row["language"]].findall(row["text"])), 1) for row in rows
+    ]
     assert 0.5 < numpy.mean([bool(found) for found in seen]) < 0.95, "the names are found"
     classifier = make_pipeline(DictVectorizer(), LogisticRegression(max_iter=1_000))
     labels, groups = [row["label"] for row in rows], [row["group"] for row in rows]
@@ -126,4 +144,5 @@ def test_cards_show_composition_variety_and_examples(name):
     assert card.split("## Samples")[1].count("\n| ") >= 6 + 2
     report = json.loads((DATASETS / name / "cleaning_report.json").read_text(encoding="utf-8"))
     assert report["items_read"] == report["rows"] + sum(report["rejected"].values()) and report["rows"] == len(
-        rows_of(name))
+        rows_of(name)
+    )

@@ -13,15 +13,30 @@ SCRIPT = "data_preparation/translate_data.py"
 def source(run_script, tmp_path):
     """A raw folder of two files, ten items, written by the stand-in's model."""
     with StandIn() as server:
-        run_script("data_preparation/generate_data.py", {
-            "MODEL_ID": "stand/in", "API_KEY": "k", "PROMPT_KEY": "Singlish_ok", "NUM_RUNS": 2, "OUTPUT_ROOT": tmp_path,
-            "TOGETHER_BASE_URL": server.url})
+        run_script(
+            "data_preparation/generate_data.py",
+            {
+                "MODEL_ID": "stand/in",
+                "API_KEY": "k",
+                "PROMPT_KEY": "Singlish_ok",
+                "NUM_RUNS": 2,
+                "OUTPUT_ROOT": tmp_path,
+                "TOGETHER_BASE_URL": server.url,
+            },
+        )
     return tmp_path / "in_Singlish_ok"
 
 
 def asked_of(server, source, **settings):
-    return {"MODEL_ID": "stand/translator", "API_KEY": "sk-secret", "LANGUAGE": "Tamil", "DIR_NAME": source,
-            "TOGETHER_BASE_URL": server.url, "MAX_IN_FLIGHT": 1, **settings}
+    return {
+        "MODEL_ID": "stand/translator",
+        "API_KEY": "sk-secret",
+        "LANGUAGE": "Tamil",
+        "DIR_NAME": source,
+        "TOGETHER_BASE_URL": server.url,
+        "MAX_IN_FLIGHT": 1,
+        **settings,
+    }
 
 
 def load(path):
@@ -48,8 +63,10 @@ def test_texts_are_translated_and_all_else_is_kept(run_script, source, name, cod
 
 
 def test_phrasebook_translates_its_own_memes_and_a_second_run_changes_nothing(run_script, tmp_path):
-    run_script("data_preparation/generate_data.py", {"PROMPT_KEY": "general_ok,Reddit_offensive", "NUM_RUNS": 2,
-                                                     "OUTPUT_ROOT": tmp_path})
+    run_script(
+        "data_preparation/generate_data.py",
+        {"PROMPT_KEY": "general_ok,Reddit_offensive", "NUM_RUNS": 2, "OUTPUT_ROOT": tmp_path},
+    )
     settings = {"LANGUAGE": "Chinese,Malay,Tamil", "DIR_NAME": "phrasebook_general_ok,phrasebook_Reddit_offensive"}
     done = run_script(SCRIPT, settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -66,10 +83,16 @@ def test_the_phrasebook_says_that_it_cannot_translate_other_text(run_script, sou
     assert refused.returncode == 2 and b"set MODEL_ID to a chat model" in refused.stderr
 
 
-@pytest.mark.parametrize("answers", [
-    Fault(content='{"translations": ["one too few"]}'), Fault(content="no list at all"), Fault(finish_reason="length"),
-    Fault(content="I'm sorry, but I cannot translate that."),
-], ids=["wrong count", "malformed", "length", "refusal"])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        Fault(content='{"translations": ["one too few"]}'),
+        Fault(content="no list at all"),
+        Fault(finish_reason="length"),
+        Fault(content="I'm sorry, but I cannot translate that."),
+    ],
+    ids=["wrong count", "malformed", "length", "refusal"],
+)
 def test_a_reply_that_does_not_fit_its_texts_makes_each_be_asked_alone(run_script, source, answers):
     with StandIn(script=[answers]) as server:
         done = run_script(SCRIPT, asked_of(server, source))

@@ -22,10 +22,19 @@ def write_source(folder, files, items=5, text="the bus is late again, number"):
     folder.mkdir()
     for run in range(1, files + 1):
         numbers = [(run - 1) * items + index for index in range(items)]
-        (folder / f"{run:04d}.json").write_text(json.dumps({
-            "asked": {"model": "some/model", "prompt_key": "general_ok", "run": run, "fingerprint": "f"}, "label": "ok",
-            "category": "general", "language": "en", "source": None, "reply": {},
-            "items": [{"image": f"a bus {n}", "text": f"{text} {n}", "group": f"g{n}"} for n in numbers]}))
+        (folder / f"{run:04d}.json").write_text(
+            json.dumps(
+                {
+                    "asked": {"model": "some/model", "prompt_key": "general_ok", "run": run, "fingerprint": "f"},
+                    "label": "ok",
+                    "category": "general",
+                    "language": "en",
+                    "source": None,
+                    "reply": {},
+                    "items": [{"image": f"a bus {n}", "text": f"{text} {n}", "group": f"g{n}"} for n in numbers],
+                }
+            )
+        )
     return folder
 
 
@@ -66,10 +75,16 @@ def test_long_texts_stay_below_100_kb_a_request(run_script, tmp_path):
     assert sum(len(request.texts) for request in whole) >= 15
 
 
-@pytest.mark.parametrize("fault", [
-    google_error(403, "rateLimitExceeded"), google_error(403, "userRateLimitExceeded"), Fault(status=429),
-    google_error(429, "rateLimitExceeded", **{"Retry-After": "1"}),
-], ids=["403 rate", "403 user rate", "429", "429 told"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        google_error(403, "rateLimitExceeded"),
+        google_error(403, "userRateLimitExceeded"),
+        Fault(status=429),
+        google_error(429, "rateLimitExceeded", **{"Retry-After": "1"}),
+    ],
+    ids=["403 rate", "403 user rate", "429", "429 told"],
+)
 def test_rate_limits_are_waited_out(run_script, tmp_path, fault):
     source = write_source(tmp_path / "model_general_ok", files=1)
     with StandIn(script=[fault]) as server:
@@ -79,10 +94,16 @@ def test_rate_limits_are_waited_out(run_script, tmp_path, fault):
     assert b"1 rate-limited" in done.stderr
 
 
-@pytest.mark.parametrize("fault", [
-    google_error(403, "forbidden", f"key {KEY} may not"), google_error(403, "dailyLimitExceeded"),
-    google_error(400, "badRequest", "API key not valid."), google_error(401, "unauthorized"),
-], ids=["403", "403 daily", "400 key", "401"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        google_error(403, "forbidden", f"key {KEY} may not"),
+        google_error(403, "dailyLimitExceeded"),
+        google_error(400, "badRequest", "API key not valid."),
+        google_error(401, "unauthorized"),
+    ],
+    ids=["403", "403 daily", "400 key", "401"],
+)
 def test_other_refusals_stop_at_once_with_the_remedy(run_script, tmp_path, fault):
     source = write_source(tmp_path / "model_general_ok", files=60)
     with StandIn(script=lambda request: fault) as server:
@@ -91,10 +112,18 @@ def test_other_refusals_stop_at_once_with_the_remedy(run_script, tmp_path, fault
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("fault", [
-    Fault(status=500), Fault(status=503), Fault(cut_after=30), Fault(body=b'{"data": {"transl'), Fault(latency_s=1.5),
-    Fault(translations=["too few"]),
-], ids=["500", "503", "reset", "truncated", "timeout", "wrong count"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=500),
+        Fault(status=503),
+        Fault(cut_after=30),
+        Fault(body=b'{"data": {"transl'),
+        Fault(latency_s=1.5),
+        Fault(translations=["too few"]),
+    ],
+    ids=["500", "503", "reset", "truncated", "timeout", "wrong count"],
+)
 def test_passing_faults_are_retried(run_script, tmp_path, fault):
     source = write_source(tmp_path / "model_general_ok", files=1)
     with StandIn(script=[fault]) as server:
@@ -137,8 +166,9 @@ def test_interrupt_finishes_the_request_under_way_then_stops(repo, tmp_path):
     source = write_source(tmp_path / "model_general_ok", files=60)
     with StandIn(latency_s=0.5) as server:
         settings = {name: str(value) for name, value in asked_of(server, source).items()}
-        process = subprocess.Popen([sys.executable, str(repo / SCRIPT)], env=settings, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, str(repo / SCRIPT)], env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         assert server.wait_for(1)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=120)

@@ -13,8 +13,16 @@ def captioner(caption_model_dir):
 
 @pytest.fixture(scope="module")
 def pictures(draw_meme):
-    return [draw_meme(text, (90, 60), colour) for text, colour in
-            (("A", (255, 0, 0)), ("", (0, 0, 0)), ("ZZ", (0, 255, 9)), ("", (255, 255, 255)), ("M", (9, 9, 255)))]
+    return [
+        draw_meme(text, (90, 60), colour)
+        for text, colour in (
+            ("A", (255, 0, 0)),
+            ("", (0, 0, 0)),
+            ("ZZ", (0, 255, 9)),
+            ("", (255, 255, 255)),
+            ("M", (9, 9, 255)),
+        )
+    ]
 
 
 def test_batched_captions_equal_generate(captioner, caption_model_dir, pictures):

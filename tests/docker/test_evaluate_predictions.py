@@ -24,8 +24,9 @@ QUICK = {"BOOTSTRAP_SAMPLES": "100"}
 @pytest.fixture(scope="module")
 def memes(repo):
     """Every fourth sample meme: 15, both labels, all languages."""
-    return [meme | {"category": f"kind {number % 2}"} for number, meme in enumerate(sample_memes(repo)[::4])] + \
-        sample_memes(repo)[1:4]
+    return [
+        meme | {"category": f"kind {number % 2}"} for number, meme in enumerate(sample_memes(repo)[::4])
+    ] + sample_memes(repo)[1:4]
 
 
 @pytest.fixture
@@ -61,10 +62,19 @@ def test_two_files_the_same_bytes_again_and_numbers_of_scikit_learn(run_script, 
     gold = np.array([meme["label"] == "offensive" for meme in memes])
     written = metrics(run)
     tn, fp, fn, tp = confusion_matrix(gold, flagged).ravel().tolist()
-    assert written["confusion"] == {"true_positives": tp, "false_positives": fp, "false_negatives": fn,
-                                    "true_negatives": tn}
-    expected = {"auroc": roc_auc_score(gold, scores), "f1": f1_score(gold, flagged), "log_loss": log_loss(gold, scores),
-                "average_precision": average_precision_score(gold, scores), "accuracy": (gold == flagged).mean()}
+    assert written["confusion"] == {
+        "true_positives": tp,
+        "false_positives": fp,
+        "false_negatives": fn,
+        "true_negatives": tn,
+    }
+    expected = {
+        "auroc": roc_auc_score(gold, scores),
+        "f1": f1_score(gold, flagged),
+        "log_loss": log_loss(gold, scores),
+        "average_precision": average_precision_score(gold, scores),
+        "accuracy": (gold == flagged).mean(),
+    }
     assert {name: written[name] for name in expected} == pytest.approx(expected)
     low, high = written["auroc_interval"]
     assert low < written["auroc"] < high
@@ -125,9 +135,16 @@ def test_a_text_data_set_is_drawn_from_evaluate_models_rows(run_script, tmp_path
         for number in range(40):
             views = made_up_views(number % 2 == 1, draws)
             row = {
-                "id": f"row-{number}", "text": SCRIPT_TEXT if number == 3 else f"text {number}", "caption": "a queue",
-                "language": "ms" if number % 4 < 2 else "en", "category": "age", "gold": number % 2,
-                "probability_text": views[0], "probability_image_text": views[1], "probability": sum(views) / 2}
+                "id": f"row-{number}",
+                "text": SCRIPT_TEXT if number == 3 else f"text {number}",
+                "caption": "a queue",
+                "language": "ms" if number % 4 < 2 else "en",
+                "category": "age",
+                "gold": number % 2,
+                "probability_text": views[0],
+                "probability_image_text": views[1],
+                "probability": sum(views) / 2,
+            }
             lines.write(json.dumps(row) + "\n")
     settings = {"DETAILS_PATH": tmp_path / "predictions.jsonl", "OUTPUT_DIR": tmp_path / "report", **QUICK}
     done = run_script(REPORT, settings)
@@ -140,8 +157,13 @@ def test_a_text_data_set_is_drawn_from_evaluate_models_rows(run_script, tmp_path
 
 def test_failures_are_counted_by_reason_and_measured_both_ways(run_script, memes, tmp_path):
     lines = meme_evidence(memes)
-    lines[0] |= {"probability": 0.5, "probability_text": None, "probability_image_text": None, "label": 1,
-                 "error": "not_an_image"}
+    lines[0] |= {
+        "probability": 0.5,
+        "probability_text": None,
+        "probability_image_text": None,
+        "label": 1,
+        "error": "not_an_image",
+    }
     lines[1]["error"] = "caption_failed"
     settings = write_run(tmp_path, lines, memes) | QUICK
     assert run_script(REPORT, settings).returncode == 0
@@ -168,8 +190,13 @@ def test_names_of_any_bytes_and_lines_without_name(run_script, tmp_path):
     (tmp_path / "predictions.tsv").write_text("0.2000\t0\n0.5000\t1\n0.5000\t1\n")
     line = {"path": os.fsdecode(name), "probability": 0.2, "text": "kopi \ud83d"}
     (tmp_path / "details.jsonl").write_text(json.dumps(line) + "\n")
-    settings = {"INPUT_PATH": tmp_path / "stdin.csv", "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
-                "DETAILS_PATH": tmp_path / "details.jsonl", "OUTPUT_DIR": tmp_path / "report", **QUICK}
+    settings = {
+        "INPUT_PATH": tmp_path / "stdin.csv",
+        "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
+        "DETAILS_PATH": tmp_path / "details.jsonl",
+        "OUTPUT_DIR": tmp_path / "report",
+        **QUICK,
+    }
     done = run_script(REPORT, settings)
     assert done.returncode == 0, done.stderr.decode()
     data, page = page_data(settings)
@@ -196,7 +223,7 @@ def test_the_threshold_is_that_of_the_printed_labels(run_script, run, memes):
 
 def change(path, line, content):
     lines = open(path, encoding="utf-8").read().splitlines()
-    lines[line:line + 1] = content
+    lines[line : line + 1] = content
     open(path, "w", encoding="utf-8").write("\n".join(lines) + "\n")
 
 
@@ -215,7 +242,7 @@ FAULTS = [
     ("DETAILS_PATH", 1, ['{"path": "x", "probability": NaN}'], ["line 2, probability"]),
     ("DETAILS_PATH", 1, ['{"path": "x", "probability": 1.5}'], ["line 2, probability"]),
     ("DETAILS_PATH", 1, ['{"path": "x.png", "probability": 0.5}'], ["line 2 is about 'x.png'", "the very run"]),
-    ("DETAILS_PATH", 1, ['[1]'], ["line 2 is no JSON object"]),
+    ("DETAILS_PATH", 1, ["[1]"], ["line 2 is no JSON object"]),
 ]
 
 
@@ -240,8 +267,13 @@ def test_a_label_must_say_which_of_two_files_it_means(run_script, tmp_path):
     (tmp_path / "stdin.csv").write_text("a/1.png\nb/1.png\na/1.png\n")
     (tmp_path / "predictions.tsv").write_text("0.1000\t0\n0.9000\t1\n0.1000\t0\n")
     (tmp_path / "labels.csv").write_text("file_name,label\n1.png,ok\n")
-    settings = {"INPUT_PATH": tmp_path / "stdin.csv", "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
-                "LABELS_PATH": tmp_path / "labels.csv", "OUTPUT_DIR": tmp_path / "report", **QUICK}
+    settings = {
+        "INPUT_PATH": tmp_path / "stdin.csv",
+        "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
+        "LABELS_PATH": tmp_path / "labels.csv",
+        "OUTPUT_DIR": tmp_path / "report",
+        **QUICK,
+    }
     refused = run_script(REPORT, settings)
     assert refused.returncode == 1 and b"several pictures are named '1.png'" in refused.stderr
     (tmp_path / "labels.csv").write_text("file_name,label\na/1.png,ok\n1.png,offensive\n")
@@ -258,11 +290,14 @@ def test_labels_of_two_runs_mixed_are_refused(run_script, run):
     assert run_script(REPORT, settings | {"THRESHOLD": "0.5"}).returncode == 0
 
 
-@pytest.mark.parametrize(("settings", "named"), [
-    ({"OUTPUT_DIR": "out"}, [b"INPUT_PATH", b"PREDICTIONS_PATH", b"DETAILS_PATH"]),
-    ({"OUTPUT_DIR": "out", "INPUT_PATH": __file__}, [b"belong together"]),
-    ({"INPUT_PATH": "/none", "THUMBNAIL_SIDE": "1"}, [b"INPUT_PATH", b"OUTPUT_DIR", b"THUMBNAIL_SIDE"]),
-])
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"OUTPUT_DIR": "out"}, [b"INPUT_PATH", b"PREDICTIONS_PATH", b"DETAILS_PATH"]),
+        ({"OUTPUT_DIR": "out", "INPUT_PATH": __file__}, [b"belong together"]),
+        ({"INPUT_PATH": "/none", "THUMBNAIL_SIDE": "1"}, [b"INPUT_PATH", b"OUTPUT_DIR", b"THUMBNAIL_SIDE"]),
+    ],
+)
 def test_bad_settings_are_named(run_script, settings, named):
     done = run_script(REPORT, settings, timeout=120)
     assert done.returncode == 2 and b"Traceback" not in done.stderr
@@ -272,8 +307,14 @@ def test_bad_settings_are_named(run_script, settings, named):
 def test_an_empty_run_is_refused(run_script, tmp_path):
     for name in ("stdin.csv", "predictions.tsv"):
         (tmp_path / name).write_text("")
-    done = run_script(REPORT, {"INPUT_PATH": tmp_path / "stdin.csv", "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
-                               "OUTPUT_DIR": tmp_path / "report"})
+    done = run_script(
+        REPORT,
+        {
+            "INPUT_PATH": tmp_path / "stdin.csv",
+            "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
+            "OUTPUT_DIR": tmp_path / "report",
+        },
+    )
     assert done.returncode == 1 and b"is empty" in done.stderr
 
 
@@ -283,8 +324,13 @@ def test_the_sample_labels_fit_the_sample_input(run_script, repo, tmp_path):
     with (samples / "labels.csv").open(encoding="utf-8", newline="") as table:
         gold = [row["label"] == "offensive" for row in csv.DictReader(table)]
     (tmp_path / "predictions.tsv").write_text("".join("0.9000\t1\n" if harmful else "0.1000\t0\n" for harmful in gold))
-    settings = {"INPUT_PATH": samples / "stdin.csv", "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
-                "LABELS_PATH": samples / "labels.csv", "OUTPUT_DIR": tmp_path / "report", **QUICK}
+    settings = {
+        "INPUT_PATH": samples / "stdin.csv",
+        "PREDICTIONS_PATH": tmp_path / "predictions.tsv",
+        "LABELS_PATH": samples / "labels.csv",
+        "OUTPUT_DIR": tmp_path / "report",
+        **QUICK,
+    }
     done = run_script(REPORT, settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     written = metrics(settings)

@@ -18,10 +18,12 @@ def test_everything_is_reached_by_tab_and_shows_where_it_is(page):
     seen = set()
     for _ in range(60):
         page.keyboard.press("Tab")
-        seen |= set(page.evaluate("""() => { const at = document.activeElement;
+        seen |= set(
+            page.evaluate("""() => { const at = document.activeElement;
             const ring = [at, at.nextElementSibling].some((it) => it && getComputedStyle(it).outlineStyle !== 'none');
             const names = [at.id, at.name, at.className, at.dataset.preset, at.dataset.show];
-            return ring ? names : ['without ring ' + at.outerHTML] }"""))
+            return ring ? names : ['without ring ' + at.outerHTML] }""")
+        )
     assert wanted <= seen and not [name for name in seen if name and name.startswith("without ring")]
     before = page.inner_text("#matrix")
     page.focus("#slider")
@@ -89,7 +91,7 @@ def test_the_policy_stops_what_escaping_would_have_let_through(chromium, made_up
     broken = f"{made_up_report[0]['OUTPUT_DIR']}/broken.html"
     holes = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'><p style='color:red' id=hole>"
     with open(broken, "w", encoding="utf-8") as file:
-        file.write(written.replace('<main>', f'<main>{holes}'))
+        file.write(written.replace("<main>", f"<main>{holes}"))
     page.goto(f"file://{broken}")
     os.unlink(broken)
     assert page.evaluate("window.hacked") is None and page.is_visible("#slider")
@@ -126,8 +128,18 @@ def test_two_thousand_pictures(visit, run_script, draw_meme, tmp_path):
 
 
 def test_a_text_data_set_has_cards_without_pictures(visit, run_script, tmp_path):
-    rows = [{"id": f"row-{number}", "text": f"text {number}", "caption": "a queue", "language": "en", "category": "age",
-             "gold": number % 2, "probability": number / 40} for number in range(40)]
+    rows = [
+        {
+            "id": f"row-{number}",
+            "text": f"text {number}",
+            "caption": "a queue",
+            "language": "en",
+            "category": "age",
+            "gold": number % 2,
+            "probability": number / 40,
+        }
+        for number in range(40)
+    ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {"DETAILS_PATH": tmp_path / "rows.jsonl", "OUTPUT_DIR": tmp_path, "BOOTSTRAP_SAMPLES": "100"}
     assert run_script(REPORT, settings).returncode == 0

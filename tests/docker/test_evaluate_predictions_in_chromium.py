@@ -69,8 +69,11 @@ def test_presets_keep_what_they_promise(page, made_up_report):
         at, below = expected_matrix(made_up_report, chosen), expected_matrix(made_up_report, lower)
         assert at["fp"] / (at["fp"] + at["tn"]) <= float(rate) < below["fp"] / (below["fp"] + below["tn"])
     page.click("[data-preset=f1]")
-    f1 = {t / 1000: 2 * m["tp"] / (2 * m["tp"] + m["fp"] + m["fn"])
-          for t in range(0, 1001, 5) for m in [expected_matrix(made_up_report, t / 1000)]}
+    f1 = {
+        t / 1000: 2 * m["tp"] / (2 * m["tp"] + m["fp"] + m["fn"])
+        for t in range(0, 1001, 5)
+        for m in [expected_matrix(made_up_report, t / 1000)]
+    }
     best = matrix(page)
     assert 2 * best["tp"] / (2 * best["tp"] + best["fp"] + best["fn"]) >= max(f1.values())
     page.click("[data-preset=reported]")
@@ -84,8 +87,9 @@ def test_the_marks_on_the_curves_are_where_the_rates_say(page, made_up_report):
         const mark = chart.querySelector('circle.marker');
         const [x, y] = ['cx', 'cy'].map((name) => mark.getAttribute(name));
         return [(x - d.x0) / (d.x1 - d.x0), (y - d.y0) / (d.y1 - d.y0)] }""")
-    assert spot == pytest.approx([counts["fp"] / (counts["fp"] + counts["tn"]),
-                                  counts["tp"] / (counts["tp"] + counts["fn"])], abs=1e-3)
+    assert spot == pytest.approx(
+        [counts["fp"] / (counts["fp"] + counts["tn"]), counts["tp"] / (counts["tp"] + counts["fn"])], abs=1e-3
+    )
 
 
 def test_filters_show_what_they_say_at_the_threshold_of_the_slider(page, made_up_report):
@@ -96,13 +100,17 @@ def test_filters_show_what_they_say_at_the_threshold_of_the_slider(page, made_up
         wanted = {
             "fp": lambda p, g, line, t=threshold: g == 0 and p >= t,
             "fn": lambda p, g, line, t=threshold: g == 1 and p < t,
-            "failures": lambda p, g, line: line["error"], "unlabelled": lambda p, g, line: g is None,
+            "failures": lambda p, g, line: line["error"],
+            "unlabelled": lambda p, g, line: g is None,
             "uncertain": lambda p, g, line, t=threshold: abs(p - t) <= 0.1,
         }
         for kind, matches in wanted.items():
             show(page, kind)
-            expected = [name for name, line, label in zip(names, lines, gold, strict=True)
-                        if matches(round(line["probability"], 4), label, line)]
+            expected = [
+                name
+                for name, line, label in zip(names, lines, gold, strict=True)
+                if matches(round(line["probability"], 4), label, line)
+            ]
             assert sorted(shown(page)) == sorted(expected) and expected, kind
             assert page.inner_text(f"[data-tally={kind}]") == str(len(expected))
     assert page.input_value("[name=sort]") == "uncertain"

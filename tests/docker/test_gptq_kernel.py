@@ -24,8 +24,14 @@ def gptq_dir(llm_dir, tmp_path_factory):
             tensors[name] = weight
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "sym": True,
-                                     "desc_act": False, "checkpoint_format": "gptq"}
+    config["quantization_config"] = {
+        "quant_method": "gptq",
+        "bits": 4,
+        "group_size": GROUP,
+        "sym": True,
+        "desc_act": False,
+        "checkpoint_format": "gptq",
+    }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
@@ -35,7 +41,7 @@ def random_gptq_layer(prefix: str, outputs: int, inputs: int) -> dict[str, torch
     groups = inputs // GROUP
     return {
         # Eight 4-bit integers an int32; the zero point 8 is stored as 7.
-        prefix + "qweight": torch.randint(-2**31, 2**31 - 1, (inputs // 8, outputs), dtype=torch.int32),
+        prefix + "qweight": torch.randint(-(2**31), 2**31 - 1, (inputs // 8, outputs), dtype=torch.int32),
         prefix + "qzeros": torch.full((groups, outputs // 8), 0x77777777, dtype=torch.int32),
         prefix + "scales": torch.full((groups, outputs), 0.04, dtype=torch.float16),
         prefix + "g_idx": torch.arange(inputs, dtype=torch.int32) // GROUP,
@@ -45,8 +51,11 @@ def random_gptq_layer(prefix: str, outputs: int, inputs: int) -> dict[str, torch
 def probabilities(run_script, gptq_dir, models, memes_dir, kernel, **environment):
     """P(offensive) of four memes by predict.py, and what it said on stderr."""
     lines = "\n".join(str(memes_dir / f"{number}.png") for number in range(4))
-    done = run_script("docker/predict.py", {**models, "LLM_DIR": gptq_dir, "GPTQ_BACKEND": kernel, "STRICT": "1",
-                                            **environment}, stdin=lines.encode())
+    done = run_script(
+        "docker/predict.py",
+        {**models, "LLM_DIR": gptq_dir, "GPTQ_BACKEND": kernel, "STRICT": "1", **environment},
+        stdin=lines.encode(),
+    )
     stderr = done.stderr.decode()
     assert done.returncode == 0, stderr[-3000:]
     return [float(line.split()[0]) for line in done.stdout.splitlines()], stderr

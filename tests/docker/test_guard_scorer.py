@@ -44,7 +44,7 @@ def test_packed_rows_equal_full_rows_batch_after_batch(scorer, plain_model):
 def test_a_score_does_not_depend_on_its_neighbours(scorer):
     suffixes = suffixes_of(scorer.prompt)
     alone = [scorer.probabilities([suffix])[0] for suffix in suffixes]
-    assert scorer.probabilities(suffixes[::-1] * 9)[:len(suffixes)] == pytest.approx(alone[::-1], abs=1e-5)
+    assert scorer.probabilities(suffixes[::-1] * 9)[: len(suffixes)] == pytest.approx(alone[::-1], abs=1e-5)
 
 
 def test_a_row_that_fails_leaves_the_policy_as_it_was(scorer):
@@ -56,8 +56,13 @@ def test_a_row_that_fails_leaves_the_policy_as_it_was(scorer):
 
 
 FAMILIES = {  # families whose attention differs: windows, biases, norms of queries and keys, windows by layer
-    "Mistral": {"sliding_window": 24}, "Llama": {}, "Qwen2": {}, "Qwen3": {"head_dim": 24}, "Phi3": {"pad_token_id": 0},
-    "Gemma": {"head_dim": 16}, "Granite": {"logits_scaling": 3.0},
+    "Mistral": {"sliding_window": 24},
+    "Llama": {},
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 24},
+    "Phi3": {"pad_token_id": 0},
+    "Gemma": {"head_dim": 16},
+    "Granite": {"logits_scaling": 3.0},
     "Qwen3Moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
     "Ministral": {"head_dim": 16, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
 }
@@ -71,8 +76,15 @@ def test_packed_rows_equal_full_rows_in_every_family(family, scorer, guard_token
 
     torch.manual_seed(4)
     config = getattr(transformers, f"{family}Config")(
-        vocab_size=len(guard_tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2, **FAMILIES[family])
+        vocab_size=len(guard_tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+        **FAMILIES[family],
+    )
     plain_model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     packed = GuardScorer(copy.deepcopy(plain_model), scorer.prompt, tokens_a_row=200)
     suffixes = suffixes_of(scorer.prompt)
@@ -129,7 +141,7 @@ def test_sixteen_bits_stay_near_the_exact_scores(scorer, llm_dir):
     suffixes = suffixes_of(scorer.prompt)
     exact = scorer.probabilities(suffixes)
     halved = load_scorer(llm_dir, "cpu", "bfloat16", tokens_a_row=200)
-    assert halved.probabilities(suffixes[::-1] * 9)[:len(suffixes)][::-1] == pytest.approx(exact, abs=0.05)
+    assert halved.probabilities(suffixes[::-1] * 9)[: len(suffixes)][::-1] == pytest.approx(exact, abs=0.05)
 
 
 def test_rows_keep_order_and_budget():

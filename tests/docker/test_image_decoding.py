@@ -55,10 +55,15 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path):
         assert corner(decode_image(str(path)))[0] > 200, name
 
 
-@pytest.mark.parametrize(("name", "size", "mode"), [
-    ("large.jpg", (6000, 3000), "L"), ("large.png", (5000, 2500), "1"), ("large_palette.png", (4000, 2000), "P"),
-    ("ribbon.png", (20_000, 10), "RGB"),
-])
+@pytest.mark.parametrize(
+    ("name", "size", "mode"),
+    [
+        ("large.jpg", (6000, 3000), "L"),
+        ("large.png", (5000, 2500), "1"),
+        ("large_palette.png", (4000, 2000), "P"),
+        ("ribbon.png", (20_000, 10), "RGB"),
+    ],
+)
 def test_large_pictures_are_reduced_in_proportion(name, size, mode, tmp_path):
     decoded = decode_image(saved(Image.new(mode, size, 1), tmp_path / name))
     assert decoded.mode == "RGB" and max(decoded.size) == MAX_SIDE
@@ -82,7 +87,7 @@ def test_damaged_files_decode_or_are_refused(form, edits, cut, tmp_path):
     for position, value in edits:
         content[position % len(content)] = value
     path = tmp_path / "damaged"
-    path.write_bytes(content[:max(1, len(content) - cut)])
+    path.write_bytes(content[: max(1, len(content) - cut)])
     try:
         picture = decode_image(str(path), max_pixels=4_000_000)
     except UnreadableImage as refused:

@@ -27,8 +27,9 @@ def final_stage(dockerfile) -> list[tuple[str, str]]:
 
 def is_ignored(repo, path: str) -> bool:
     """Docker's rule: a pattern starts at the context's root, and what lies below a match is out too."""
-    patterns = [line for line in (repo / "docker/.dockerignore").read_text().splitlines()
-                if line and not line.startswith("#")]
+    patterns = [
+        line for line in (repo / "docker/.dockerignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
     parents = [path, *("/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1))]
 
     def as_regex(pattern):
@@ -37,13 +38,31 @@ def is_ignored(repo, path: str) -> bool:
     return any(re.fullmatch(as_regex(pattern), part) for pattern in patterns for part in parents)
 
 
-@pytest.mark.parametrize("path", [
-    ".dockerignore", "gptq.dockerfile", "smoke_test.sh", "report/page.html", "evaluate_predictions.py",
-    "predict_with_ray.py", "ray_stages.py", "picture_source.py", "storage.py", "ray-cluster.yaml",
-    "predictions.tsv", "stdin.csv", "memes2024.tar.gz", ".env",
-    "__pycache__/predict.cpython-311.pyc", "models/openchat/.git/lfs/objects/ab/cd", "models/blip/pytorch_model.bin",
-    "models/blip/tf_model.h5", "llm-gptq/.env.local", "lora/checkpoint-50/optimizer.pt",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".dockerignore",
+        "gptq.dockerfile",
+        "smoke_test.sh",
+        "report/page.html",
+        "evaluate_predictions.py",
+        "predict_with_ray.py",
+        "ray_stages.py",
+        "picture_source.py",
+        "storage.py",
+        "ray-cluster.yaml",
+        "predictions.tsv",
+        "stdin.csv",
+        "memes2024.tar.gz",
+        ".env",
+        "__pycache__/predict.cpython-311.pyc",
+        "models/openchat/.git/lfs/objects/ab/cd",
+        "models/blip/pytorch_model.bin",
+        "models/blip/tf_model.h5",
+        "llm-gptq/.env.local",
+        "lora/checkpoint-50/optimizer.pt",
+    ],
+)
 def test_what_the_image_does_not_need_stays_out_of_the_build(repo, path):
     assert is_ignored(repo, path)
 
@@ -92,8 +111,10 @@ def test_the_process_is_predict_itself_and_not_root(final_stage):
 
 def test_code_lies_above_weights_and_weights_above_packages(final_stage):
     order = [arguments for _, arguments in final_stage]
-    places = [next(number for number, arguments in enumerate(order) if arguments.endswith(target))
-              for target in ("/opt/venv /opt/venv", "/models/llm", "/app/", "self_check.py\"]")]
+    places = [
+        next(number for number, arguments in enumerate(order) if arguments.endswith(target))
+        for target in ("/opt/venv /opt/venv", "/models/llm", "/app/", 'self_check.py"]')
+    ]
     assert places == sorted(places)
     assert not [arguments for instruction, arguments in final_stage if instruction == "RUN" and "install" in arguments]
 
@@ -101,7 +122,7 @@ def test_code_lies_above_weights_and_weights_above_packages(final_stage):
 def test_the_environment_is_offline_counts_two_cpus_and_caches_in_tmp(repo, final_stage):
     words = " ".join(arguments for instruction, arguments in final_stage if instruction == "ENV").split()
     environment = dict(word.split("=", 1) for word in words)
-    offline = re.search(r'for name in \(([^)]+)\)', (repo / "docker/predict.py").read_text(encoding="utf-8"))[1]
+    offline = re.search(r"for name in \(([^)]+)\)", (repo / "docker/predict.py").read_text(encoding="utf-8"))[1]
     assert all(environment[name] == "1" for name in re.findall(r'"(\w+)"', offline))
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
     threads = {name: value for name, value in environment.items() if re.search("THREADS|WORKERS", name)}
@@ -121,8 +142,12 @@ def test_models_that_can_be_used_pass_the_self_check(run_script, models):
 def test_a_folder_that_cannot_be_used_ends_the_build(run_script, models, tmp_path):
     checked = run_script("docker/self_check.py", {**models, "LLM_DIR": tmp_path, "CAPTION_MODEL_DIR": "/none"})
     assert checked.returncode == 1 and b"Traceback" not in checked.stderr
-    for fault in (b"lacks scoring.json: make a guard model", b"lacks config.json", b"lacks model.safetensors",
-                  b"CAPTION_MODEL_DIR=/none is no folder"):
+    for fault in (
+        b"lacks scoring.json: make a guard model",
+        b"lacks config.json",
+        b"lacks model.safetensors",
+        b"CAPTION_MODEL_DIR=/none is no folder",
+    ):
         assert fault in checked.stderr
 
 
@@ -135,10 +160,13 @@ def lfs_pointer(folder):
     (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
 
-@pytest.mark.parametrize(("breaking", "named"), [
-    (shards_listed, "lacks model-2-of-2.safetensors"),
-    (lfs_pointer, "model.safetensors is a Git LFS pointer, not the file: run `git lfs pull`"),
-])
+@pytest.mark.parametrize(
+    ("breaking", "named"),
+    [
+        (shards_listed, "lacks model-2-of-2.safetensors"),
+        (lfs_pointer, "model.safetensors is a Git LFS pointer, not the file: run `git lfs pull`"),
+    ],
+)
 def test_weights_that_did_not_come_whole_are_named(llm_dir, tmp_path, breaking, named):
     from self_check import LLM_FILES, folder_faults
 
@@ -164,15 +192,27 @@ def test_label_words_of_several_tokens_are_found_before_the_weights_are_loaded(l
     assert "not one token each" in fault
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"text": "GOOD MORNING"}, "Tamil"), ({"text": "வணக்கம்"}, "English"), ({"caption": ""}, "captioner"),
-    ({"probability_text": None, "probability_image_text": None}, "no view"), ({"label": 1}, "not one line"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"text": "GOOD MORNING"}, "Tamil"),
+        ({"text": "வணக்கம்"}, "English"),
+        ({"caption": ""}, "captioner"),
+        ({"probability_text": None, "probability_image_text": None}, "no view"),
+        ({"label": 1}, "not one line"),
+    ],
+)
 def test_evidence_that_is_not_right_is_named(change, named):
     from self_check import evidence_faults
 
-    sound = {"probability": 0.25, "label": 0, "text": "GOOD MORNING காலை வணக்கம்", "caption": "a pear",
-             "probability_text": 0.2, "probability_image_text": 0.3}
+    sound = {
+        "probability": 0.25,
+        "label": 0,
+        "text": "GOOD MORNING காலை வணக்கம்",
+        "caption": "a pear",
+        "probability_text": 0.2,
+        "probability_image_text": 0.3,
+    }
     assert evidence_faults(sound, b"0.2500\t0\n") == []
     (fault,) = evidence_faults({**sound, **change}, b"0.2500\t0\n")
     assert named in fault

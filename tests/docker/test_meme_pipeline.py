@@ -66,10 +66,16 @@ def test_nothing_is_left_running_after_close():
     assert not set(threading.enumerate()) - before
 
 
-@pytest.mark.parametrize(("decode_fails", "pixels_fail", "read_fails", "reason"), [
-    (UnreadableImage("missing"), None, None, "missing"), (MemoryError(), None, None, "decoding_failed"),
-    (None, ValueError(), None, "caption_failed"), (None, None, RuntimeError(), "ocr_failed"), (None, None, None, None),
-])
+@pytest.mark.parametrize(
+    ("decode_fails", "pixels_fail", "read_fails", "reason"),
+    [
+        (UnreadableImage("missing"), None, None, "missing"),
+        (MemoryError(), None, None, "decoding_failed"),
+        (None, ValueError(), None, "caption_failed"),
+        (None, None, RuntimeError(), "ocr_failed"),
+        (None, None, None, None),
+    ],
+)
 @pytest.mark.parametrize("pixels_ready", [True, False])
 def test_whatever_fails_on_a_worker_nobody_waits_for_ever(decode_fails, pixels_fail, read_fails, reason, pixels_ready):
     def stage(error, found):
@@ -77,11 +83,17 @@ def test_whatever_fails_on_a_worker_nobody_waits_for_ever(decode_fails, pixels_f
             if error:
                 raise error
             return found
+
         return compute
 
     meme = Meme("x.png")
-    prepare(meme, stage(decode_fails, PICTURE), stage(pixels_fail, "pixels"), lambda: pixels_ready,
-            stage(read_fails, ["line"]))
+    prepare(
+        meme,
+        stage(decode_fails, PICTURE),
+        stage(pixels_fail, "pixels"),
+        lambda: pixels_ready,
+        stage(read_fails, ["line"]),
+    )
     assert meme.error == reason
     assert meme.picture.result(0) == (None if decode_fails or pixels_fail else "pixels")
     assert meme.reading.result(0) == ([] if decode_fails or read_fails else ["line"])
@@ -119,8 +131,10 @@ def test_without_a_caption_the_text_is_scored_and_the_reverse():
     only_text.fail("caption_failed")
     only_caption.caption = "a cat"
     only_caption.fail("ocr_failed")
-    found = scored([both, only_text, only_caption, neither],
-                   lambda suffixes: [0.9 if suffix == ["hello"] else 0.1 for suffix in suffixes])
+    found = scored(
+        [both, only_text, only_caption, neither],
+        lambda suffixes: [0.9 if suffix == ["hello"] else 0.1 for suffix in suffixes],
+    )
     assert found == [(0.5, None), (0.9, "caption_failed"), (0.1, "ocr_failed"), (0.7, "nothing_to_score")]
 
 
@@ -130,9 +144,18 @@ def test_a_view_that_cannot_be_scored_costs_that_view_only():
             raise RuntimeError("out of memory")
         return [float("nan") if suffix == ["nan"] else 0.2 for suffix in suffixes]
 
-    batch = [decoded("a", text="hello"), decoded("b", text="bad"), decoded("c", text="nan"),
-             decoded("d", text="untokenizable"), decoded("e", text="bad")]
+    batch = [
+        decoded("a", text="hello"),
+        decoded("b", text="bad"),
+        decoded("c", text="nan"),
+        decoded("d", text="untokenizable"),
+        decoded("e", text="bad"),
+    ]
     batch[4].caption = "a cat"
     assert scored(batch, probabilities) == [
-        (0.2, None), (0.7, "scoring_failed"), (0.7, "scoring_failed"), (0.7, "tokenizing_failed"),
-        (0.2, "scoring_failed")]
+        (0.2, None),
+        (0.7, "scoring_failed"),
+        (0.7, "scoring_failed"),
+        (0.7, "tokenizing_failed"),
+        (0.2, "scoring_failed"),
+    ]

@@ -48,10 +48,19 @@ def test_a_picture_without_text_has_none(reader):
     assert reader.read(Image.new("RGB", (1, 1), "teal")) == []
 
 
-@pytest.mark.parametrize(("text", "is_watermark"), [
-    ("imgflip.com", True), ("ImgFlip.com ", True), ("made with mematic", True), ("www.quickmeme.com", True),
-    ("memegenerator.net", True), ("I got this from imgflip.com lah", False), ("made it home", False), ("9gag", True),
-])
+@pytest.mark.parametrize(
+    ("text", "is_watermark"),
+    [
+        ("imgflip.com", True),
+        ("ImgFlip.com ", True),
+        ("made with mematic", True),
+        ("www.quickmeme.com", True),
+        ("memegenerator.net", True),
+        ("I got this from imgflip.com lah", False),
+        ("made it home", False),
+        ("9gag", True),
+    ],
+)
 def test_watermarks_are_set_aside_but_stay_in_the_evidence(text, is_watermark):
     marked = mark_watermark(line(text))
     assert marked.watermark == is_watermark
@@ -67,9 +76,7 @@ def test_only_lines_that_look_unread_are_read_again():
 
 @needs_tamil
 @pytest.mark.skipif(not TAMIL_FONT.exists(), reason="fonts-noto-core is not installed")
-@pytest.mark.parametrize("style", [
-    {"fill": "white", "stroke_width": 3, "stroke_fill": "black"}, {"fill": "black"},
-])
+@pytest.mark.parametrize("style", [{"fill": "white", "stroke_width": 3, "stroke_fill": "black"}, {"fill": "black"}])
 def test_tamil_lines_are_read_by_tesseract_beside_english_ones(reader, style):
     picture = Image.new("RGB", (600, 320), (150, 160, 170))
     pen = ImageDraw.Draw(picture)
@@ -77,7 +84,9 @@ def test_tamil_lines_are_read_by_tesseract_beside_english_ones(reader, style):
     pen.text((20, 200), "GOOD MORNING", font=ImageFont.load_default(44), **style)
     lines = reader.read(picture)
     assert [(found.engine, found.text) for found in lines] == [
-        ("tesseract", "வணக்கம் நண்பர்களே"), ("rapidocr", "GOOD MORNING")]
+        ("tesseract", "வணக்கம் நண்பர்களே"),
+        ("rapidocr", "GOOD MORNING"),
+    ]
 
 
 @needs_tamil

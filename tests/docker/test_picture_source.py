@@ -15,8 +15,12 @@ def rows(url, path_column=None, bytes_column=None) -> list[tuple]:
     """(path, content) of every row, part by part."""
     source = open_source(str(url), path_column, bytes_column)
     assert len(source.get_read_tasks(200)) == len(source.parts)
-    return [(row["path"], row["content"]) for task in source.get_read_tasks(1) for table in task()
-            for row in table.to_pylist()]
+    return [
+        (row["path"], row["content"])
+        for task in source.get_read_tasks(1)
+        for table in task()
+        for row in table.to_pylist()
+    ]
 
 
 @pytest.fixture
@@ -28,13 +32,16 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("url", "names"), [
-    ("memes", ["memes/a.png", "memes/deep/b.JPG", "memes/deep/c d#?%20.webp"]),
-    ("memes/", ["memes/a.png", "memes/deep/b.JPG", "memes/deep/c d#?%20.webp"]),
-    ("memes/*.png", ["memes/a.png"]),
-    ("memes/**/[bc]*", ["memes/deep/b.JPG", "memes/deep/c d#?%20.webp"]),
-    ("memes/a.png", ["memes/a.png"]),
-])
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("memes", ["memes/a.png", "memes/deep/b.JPG", "memes/deep/c d#?%20.webp"]),
+        ("memes/", ["memes/a.png", "memes/deep/b.JPG", "memes/deep/c d#?%20.webp"]),
+        ("memes/*.png", ["memes/a.png"]),
+        ("memes/**/[bc]*", ["memes/deep/b.JPG", "memes/deep/c d#?%20.webp"]),
+        ("memes/a.png", ["memes/a.png"]),
+    ],
+)
 def test_pictures_of_a_folder_or_glob_are_named_as_input_is(folder, url, names):
     assert rows(url) == [(name, None) for name in names]
     for scheme in ("file", "local"):  # by pyarrow and by fsspec
@@ -50,8 +57,12 @@ def test_every_listed_name_opens_the_same_file_again(folder):
             assert open_remote_file(name).read() == b"x"
             with pytest.raises(UnreadableImage, match="not_an_image"):
                 decode_image(name, open_file=open_remote_file)
-    for url, reason in ((f"file://{folder}/none.png", "missing"), (f"file://{folder}/memes", "unreadable"),
-                        ("nowhere://x", "unreadable"), ("", "empty_path")):
+    for url, reason in (
+        (f"file://{folder}/none.png", "missing"),
+        (f"file://{folder}/memes", "unreadable"),
+        ("nowhere://x", "unreadable"),
+        ("", "empty_path"),
+    ):
         with pytest.raises(UnreadableImage, match=reason):
             decode_image(url, open_file=open_remote_file)
 
@@ -81,8 +92,10 @@ def test_many_paths_are_read_in_parts_that_are_no_larger_than_they_need_be(folde
 def test_tables_of_paths(folder):
     (folder / "tables").mkdir()
     for number in range(2):
-        pq.write_table(pa.table({"url": [f"{number}a.png", f"{number}b.png"], "likes": [1, 2]}),
-                       folder / "tables" / f"{number}.parquet")
+        pq.write_table(
+            pa.table({"url": [f"{number}a.png", f"{number}b.png"], "likes": [1, 2]}),
+            folder / "tables" / f"{number}.parquet",
+        )
     (folder / "tables" / "_SUCCESS").write_bytes(b"")
     expected = [(f"{number}{letter}.png", None) for number in range(2) for letter in "ab"]
     assert rows("tables") == rows("tables/*.parquet") == rows(f"file://{folder}/tables", path_column="url") == expected
@@ -90,8 +103,9 @@ def test_tables_of_paths(folder):
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), BYTES])
 def test_tables_of_bytes_are_numbered_unless_they_have_paths(folder, kind):
-    values = [None if number == 1 else {"bytes": b"%d" % number} if kind == BYTES else b"%d" % number
-              for number in range(150)]
+    values = [
+        None if number == 1 else {"bytes": b"%d" % number} if kind == BYTES else b"%d" % number for number in range(150)
+    ]
     table = pa.table({"image": pa.array(values, kind), "caption": ["a text"] * 150})
     pq.write_table(table, folder / "t.parquet", row_group_size=40)
     contents = [None if number == 1 else b"%d" % number for number in range(150)]
@@ -102,35 +116,49 @@ def test_tables_of_bytes_are_numbered_unless_they_have_paths(folder, kind):
     assert rows("t.parquet") == rows("t.parquet", "path", "image") == list(zip(keys, contents, strict=True))
 
 
-@pytest.mark.parametrize(("schema", "asked", "chosen"), [
-    ({"path": pa.string(), "title": pa.string()}, (None, None), (None, "path")),
-    ({"id": pa.int64(), "url": pa.large_string()}, (None, None), (None, "url")),
-    ({"a": pa.string(), "b": pa.string()}, ("b", None), (None, "b")),
-    ({"image": BYTES, "name": pa.string()}, ("name", None), ("image", "name")),
-    ({"image": pa.binary(), "phash": pa.binary()}, (None, "image"), ("image", None)),
-])
+@pytest.mark.parametrize(
+    ("schema", "asked", "chosen"),
+    [
+        ({"path": pa.string(), "title": pa.string()}, (None, None), (None, "path")),
+        ({"id": pa.int64(), "url": pa.large_string()}, (None, None), (None, "url")),
+        ({"a": pa.string(), "b": pa.string()}, ("b", None), (None, "b")),
+        ({"image": BYTES, "name": pa.string()}, ("name", None), ("image", "name")),
+        ({"image": pa.binary(), "phash": pa.binary()}, (None, "image"), ("image", None)),
+    ],
+)
 def test_columns_are_found_by_type_or_named(schema, asked, chosen):
     assert choose_columns(pa.schema(schema), *asked) == chosen
 
 
-@pytest.mark.parametrize(("schema", "asked", "words"), [
-    ({"a": pa.string(), "b": pa.string()}, (None, None), r"several columns .*\(a, b\): name one by PATH_COLUMN"),
-    ({"image": pa.binary(), "phash": pa.binary()}, (None, None), "image, phash.*BYTES_COLUMN"),
-    ({"id": pa.int64()}, (None, None), "no column of paths or of bytes: it has id"),
-    ({"id": pa.int64()}, ("url", None), r"no column url \(PATH_COLUMN\)"),
-    ({"id": pa.int64()}, ("id", None), "holds int64, not text"),
-    ({"id": pa.int64()}, (None, "id"), "holds int64, not bytes"),
-])
+@pytest.mark.parametrize(
+    ("schema", "asked", "words"),
+    [
+        ({"a": pa.string(), "b": pa.string()}, (None, None), r"several columns .*\(a, b\): name one by PATH_COLUMN"),
+        ({"image": pa.binary(), "phash": pa.binary()}, (None, None), "image, phash.*BYTES_COLUMN"),
+        ({"id": pa.int64()}, (None, None), "no column of paths or of bytes: it has id"),
+        ({"id": pa.int64()}, ("url", None), r"no column url \(PATH_COLUMN\)"),
+        ({"id": pa.int64()}, ("id", None), "holds int64, not text"),
+        ({"id": pa.int64()}, (None, "id"), "holds int64, not bytes"),
+    ],
+)
 def test_columns_that_cannot_be_are_named(schema, asked, words):
     with pytest.raises(UnusableInput, match=words):
         choose_columns(pa.schema(schema), *asked)
 
 
-@pytest.mark.parametrize(("url", "words"), [
-    ("none", "no pictures"), ("none*", "no pictures"), ("memes/**.png", "cannot be read"),
-    ("nowhere://x", "not known"), ("list.bin", "no text file of paths"), ("empty.txt", "no path|cannot be read"),
-    ("broken.parquet", "cannot be read"), (".", "3 pictures and 1 Parquet files"),
-])
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("none", "no pictures"),
+        ("none*", "no pictures"),
+        ("memes/**.png", "cannot be read"),
+        ("nowhere://x", "not known"),
+        ("list.bin", "no text file of paths"),
+        ("empty.txt", "no path|cannot be read"),
+        ("broken.parquet", "cannot be read"),
+        (".", "3 pictures and 1 Parquet files"),
+    ],
+)
 def test_what_is_no_input_is_named_with_the_remedy(folder, url, words):
     (folder / "list.bin").write_bytes(b"PK\0\0")
     (folder / "empty.txt").write_bytes(b"\n\n")

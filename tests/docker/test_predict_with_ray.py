@@ -21,8 +21,17 @@ import pytest
 
 from conftest import bare_environment
 
-COLUMNS = ["path", "probability", "label", "probability_text", "probability_image_text", "caption", "text", "error",
-           "milliseconds"]
+COLUMNS = [
+    "path",
+    "probability",
+    "label",
+    "probability_text",
+    "probability_image_text",
+    "caption",
+    "text",
+    "error",
+    "milliseconds",
+]
 MARK = "PREDICT_WITH_RAY_TEST"
 # Python imports this before anything else: whoever opens this one picture dies at once, as by a fault in a decoder.
 DEADLY = """
@@ -76,8 +85,11 @@ def start(repo, models, mark):
         small = {"OCR_WORKERS": "1", "BATCH_SIZE": "6", "ROWS_A_FILE": "20", "MAX_MEGAPIXELS": "1"}
         with open(folder / "log", "ab") as log:
             return subprocess.Popen(
-                [sys.executable, str(repo / "docker/predict_with_ray.py")], stdout=log, stderr=log,
-                env=bare_environment({**models, **small, MARK: mark, **settings}))
+                [sys.executable, str(repo / "docker/predict_with_ray.py")],
+                stdout=log,
+                stderr=log,
+                env=bare_environment({**models, **small, MARK: mark, **settings}),
+            )
 
     return start_run
 
@@ -88,8 +100,12 @@ def cluster(mark: str, pythonpath: Path):
     import ray
 
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in {MARK: mark, "PYTHONPATH": str(pythonpath), "RAY_USAGE_STATS_ENABLED": "0",
-                            "RAY_AUTH_MODE": "disabled"}.items():
+        for name, value in {
+            MARK: mark,
+            "PYTHONPATH": str(pythonpath),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "disabled",
+        }.items():
             environment.setenv(name, value)
         try:
             ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
@@ -143,8 +159,12 @@ def pictures(tmp_path_factory, draw_meme) -> tuple[list[str], dict[str, str]]:
     (folder / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     (folder / "folder.png").mkdir()
     draw_meme("", (1100, 1000)).convert("1").save(folder / "large.png")
-    errors = {"corrupt.png": "not_an_image", "folder.png": "not_a_file", "large.png": "too_many_pixels",
-              **{f"missing{number}.png": "missing" for number in range(11)}}
+    errors = {
+        "corrupt.png": "not_an_image",
+        "folder.png": "not_a_file",
+        "large.png": "too_many_pixels",
+        **{f"missing{number}.png": "missing" for number in range(11)},
+    }
     paths = [str(folder / name) for name in [*(f"{number}.png" for number in range(285)), *errors]]
     random.Random(3).shuffle(paths)
     draw_meme("", (48, 32)).save(folder / "deadly.png")
@@ -164,15 +184,21 @@ def killed(start, mark, pictures, tmp_path_factory):
     alive = len(marked(mark))
     process.kill()
     process.wait()
-    return {"folder": folder, "alive": alive, "left": wait_for(lambda: not marked(mark)),
-            "done": [path for file in committed(folder) for path in pq.read_table(file)["path"].to_pylist()],
-            "files": {file: (folder / "output" / f"{file.stem}-0.parquet").read_bytes() for file in committed(folder)}}
+    return {
+        "folder": folder,
+        "alive": alive,
+        "left": wait_for(lambda: not marked(mark)),
+        "done": [path for file in committed(folder) for path in pq.read_table(file)["path"].to_pylist()],
+        "files": {file: (folder / "output" / f"{file.stem}-0.parquet").read_bytes() for file in committed(folder)},
+    }
 
 
 def table_of(pictures: list[str], memes_dir: Path, address: str) -> list[dict]:
     """Rows as `datasets` keeps pictures; where one has no bytes its path is opened."""
-    by_bytes = [{"path": f"bytes{number}", "image": {"bytes": (memes_dir / f"{number}.png").read_bytes()}}
-                for number in range(3)]
+    by_bytes = [
+        {"path": f"bytes{number}", "image": {"bytes": (memes_dir / f"{number}.png").read_bytes()}}
+        for number in range(3)
+    ]
     by_address = [{"path": f"{address}/{number}.png"} for number in range(3)]
     broken = [{"path": "broken", "image": {"bytes": b"no picture"}}, {"path": f"{address}/none.png"}]
     return [*({"path": path} for path in pictures), *by_bytes, *by_address, *broken]
@@ -190,8 +216,7 @@ def resumed(start, mark, killed, pictures, memes_dir):
     with served(memes_dir) as address, cluster(mark, folder) as settings:
         rows = table_of(pictures[0], memes_dir, address)
         pq.write_table(pa.Table.from_pylist(rows[-8:] + rows[:-8]), folder / "memes.parquet", row_group_size=70)
-        process = start(folder, INPUT=f"file://{folder}/memes.parquet", OUTPUT=f"local://{folder}/output/",
-                        **settings)
+        process = start(folder, INPUT=f"file://{folder}/memes.parquet", OUTPUT=f"local://{folder}/output/", **settings)
         try:
             wait_for(lambda: len(committed(folder)) > len(killed["files"]) or process.poll() is not None)
             at_the_kill = sum(pq.read_table(file).num_rows for file in committed(folder))
@@ -200,8 +225,14 @@ def resumed(start, mark, killed, pictures, memes_dir):
             status = process.wait(300)
         finally:
             process.kill()
-    return {"status": status, "rows": {row["path"]: row for row in rows_of(folder / "output")}, "address": address,
-            "victims": len(victims), "at_the_kill": at_the_kill, "log": (folder / "log").read_text()}
+    return {
+        "status": status,
+        "rows": {row["path"]: row for row in rows_of(folder / "output")},
+        "address": address,
+        "victims": len(victims),
+        "at_the_kill": at_the_kill,
+        "log": (folder / "log").read_text(),
+    }
 
 
 def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed, resumed, pictures):
@@ -245,8 +276,9 @@ def test_bytes_and_addresses_give_what_the_files_give(resumed, memes_dir, run_sc
     words = [path for path in left if Path(path).stem.isdigit() and int(Path(path).stem) < 30]
     keys |= {path: (path,) for path in words[:6] + left[:40] if not path.endswith("deadly.png")}
     evidence = killed["folder"] / "exact.jsonl"
-    exact = run_script("docker/predict.py", {**models, "MAX_MEGAPIXELS": "1", "DETAILS_PATH": evidence},
-                       stdin="\n".join(keys).encode())
+    exact = run_script(
+        "docker/predict.py", {**models, "MAX_MEGAPIXELS": "1", "DETAILS_PATH": evidence}, stdin="\n".join(keys).encode()
+    )
     assert exact.returncode == 0, exact.stderr.decode()
     proofs = [json.loads(line) for line in evidence.read_text().splitlines()]
     assert len({round(proof["probability"], 3) for proof in proofs}) > 10 and any(proof["text"] for proof in proofs)

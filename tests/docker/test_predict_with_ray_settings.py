@@ -20,9 +20,18 @@ def test_settings_shared_with_predict_are_alike():
         assert repr(ours[name].metadata) == repr(theirs[name].metadata), name
 
 
-@pytest.mark.parametrize(("asked", "cpus", "readers", "needed"), [
-    (0, 64, 61, None), (0, 3, 1, None), (0, 2, 1, 3), (0, 0, 1, 3), (6, 8, 6, None), (7, 8, 7, 9), (256, 32, 256, 258),
-])
+@pytest.mark.parametrize(
+    ("asked", "cpus", "readers", "needed"),
+    [
+        (0, 64, 61, None),
+        (0, 3, 1, None),
+        (0, 2, 1, 3),
+        (0, 0, 1, 3),
+        (6, 8, 6, None),
+        (7, 8, 7, 9),
+        (256, 32, 256, 258),
+    ],
+)
 def test_readers_that_leave_ray_no_cpu_are_warned_of(capsys, asked, cpus, readers, needed):
     from predict_with_ray import count_readers
 
@@ -31,13 +40,16 @@ def test_readers_that_leave_ray_no_cpu_are_warned_of(capsys, asked, cpus, reader
     assert f"need {needed} CPUs, the cluster has {cpus}: unless it grows" in warned if needed else not warned
 
 
-@pytest.mark.parametrize(("settings", "named"), [
-    ({"INPUT": "/none"}, b"INPUT=/none: no pictures"),
-    ({"OUTPUT": "nowhere://x"}, b"OUTPUT=nowhere://x: Protocol not known"),
-    ({"NUM_GPUS": "1.5"}, b"NUM_GPUS=1.5: is neither a fraction"),
-    ({"INPUT": "memes.parquet", "PATH_COLUMN": "url"}, b"has no column url (PATH_COLUMN): it has image"),
-    ({"LLM_DIR": "."}, b"attach_policy.py"),
-])
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"INPUT": "/none"}, b"INPUT=/none: no pictures"),
+        ({"OUTPUT": "nowhere://x"}, b"OUTPUT=nowhere://x: Protocol not known"),
+        ({"NUM_GPUS": "1.5"}, b"NUM_GPUS=1.5: is neither a fraction"),
+        ({"INPUT": "memes.parquet", "PATH_COLUMN": "url"}, b"has no column url (PATH_COLUMN): it has image"),
+        ({"LLM_DIR": "."}, b"attach_policy.py"),
+    ],
+)
 def test_what_cannot_be_used_is_named_before_ray_starts(run_script, models, tmp_path, settings, named):
     pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "memes.parquet")
     defaults = {**models, "INPUT": "memes.parquet", "OUTPUT": "output"}

@@ -82,8 +82,10 @@ def test_calibration_error_is_the_weighted_gap_of_the_bins():
 
 
 def test_rows_without_label_or_score_are_left_out():
-    rows = [SimpleNamespace(gold=gold, probability=p, group=group)
-            for gold, p, group in ((1, 0.9, "a"), (None, 0.2, "a"), (0, None, None), (0, 0.1, None), (1, 0.3, None))]
+    rows = [
+        SimpleNamespace(gold=gold, probability=p, group=group)
+        for gold, p, group in ((1, 0.9, "a"), (None, 0.2, "a"), (0, None, None), (0, 0.1, None), (1, 0.3, None))
+    ]
     sample = labelled_rows(rows)
     assert sample.labels.tolist() == [1, 0, 1] and sample.scores.tolist() == [0.9, 0.1, 0.3]
     assert len(set(sample.groups.tolist())) == 3

@@ -21,10 +21,20 @@ def lines_of(content: bytes, tmp_path) -> list[bytes]:
         os.close(descriptor)
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    (b"", []), (b"\n", [b""]), (b"a", [b"a"]), (b"a\n", [b"a"]), (b"a\r\nb\r\n", [b"a", b"b"]),
-    (b"\n\na", [b"", b"", b"a"]), (b"a\rb\n", [b"a\rb"]), (b"\x00\n\xff", [b"\x00", b"\xff"]), (b"\r\n", [b""]),
-])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", []),
+        (b"\n", [b""]),
+        (b"a", [b"a"]),
+        (b"a\n", [b"a"]),
+        (b"a\r\nb\r\n", [b"a", b"b"]),
+        (b"\n\na", [b"", b"", b"a"]),
+        (b"a\rb\n", [b"a\rb"]),
+        (b"\x00\n\xff", [b"\x00", b"\xff"]),
+        (b"\r\n", [b""]),
+    ],
+)
 def test_every_line_is_kept_once(content, expected, tmp_path):
     assert lines_of(content, tmp_path) == expected
 
@@ -44,7 +54,7 @@ def test_lines_do_not_depend_on_how_they_arrive(lines, chunk):
     found = []
     try:
         for start in range(0, len(content), chunk):
-            piece = content[start:start + chunk]
+            piece = content[start : start + chunk]
             os.write(writing, piece)
             found += [next(iterator) for _ in range(piece.count(b"\n"))]
         os.close(writing)
@@ -81,9 +91,15 @@ def test_paths_of_any_bytes_survive():
     assert os.fsencode(line_to_path(b"caf\xe9 \xff.png")) == b"caf\xe9 \xff.png"
 
 
-@pytest.mark.parametrize(("probability", "line"), [
-    (0.5, b"0.5000\t1\n"), (0.49999, b"0.5000\t1\n"), (0.49994, b"0.4999\t0\n"),
-    (0, b"0.0000\t0\n"), (1, b"1.0000\t1\n"),
-])
+@pytest.mark.parametrize(
+    ("probability", "line"),
+    [
+        (0.5, b"0.5000\t1\n"),
+        (0.49999, b"0.5000\t1\n"),
+        (0.49994, b"0.4999\t0\n"),
+        (0, b"0.0000\t0\n"),
+        (1, b"1.0000\t1\n"),
+    ],
+)
 def test_the_label_agrees_with_the_printed_number(probability, line):
     assert result_line(probability, 0.5) == line

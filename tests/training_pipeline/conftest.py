@@ -6,8 +6,12 @@ from small_memes import TINY_RUN, meme_rows, save_dataset
 
 @pytest.fixture(scope="session")
 def dataset_dir(tmp_path_factory):
-    return save_dataset(tmp_path_factory.mktemp("data") / "dataset", train=meme_rows(96, 1),
-                        validation=meme_rows(24, 2), test=meme_rows(24, 3))
+    return save_dataset(
+        tmp_path_factory.mktemp("data") / "dataset",
+        train=meme_rows(96, 1),
+        validation=meme_rows(24, 2),
+        test=meme_rows(24, 3),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +31,10 @@ def base_dir(tmp_path_factory):
 def lora_run(base_dir, dataset_dir, run_script, tmp_path_factory):
     """(folder, finished process) of one whole training."""
     folder = tmp_path_factory.mktemp("lora") / "lora"
-    process = run_script("training_pipeline/train_model.py",
-                         {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": folder, **TINY_RUN})
+    process = run_script(
+        "training_pipeline/train_model.py",
+        {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": folder, **TINY_RUN},
+    )
     assert process.returncode == 0, process.stderr.decode()[-3000:]
     return folder, process
 
@@ -36,7 +42,8 @@ def lora_run(base_dir, dataset_dir, run_script, tmp_path_factory):
 @pytest.fixture(scope="session")
 def merged_run(base_dir, lora_run, run_script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("merged") / "merged"
-    process = run_script("training_pipeline/load_lora.py",
-                         {"MODEL_DIR": base_dir, "LORA_DIR": lora_run[0], "OUTPUT_DIR": folder})
+    process = run_script(
+        "training_pipeline/load_lora.py", {"MODEL_DIR": base_dir, "LORA_DIR": lora_run[0], "OUTPUT_DIR": folder}
+    )
     assert process.returncode == 0, process.stderr.decode()[-3000:]
     return folder, process

@@ -2,10 +2,20 @@
 
 import random
 
-WORDS = {"ok": ["sunny", "early", "busy", "friendly", "hungry"],
-         "offensive": ["lazy", "dirty", "useless", "stupid", "dishonest"]}
-TINY_RUN = {"EPOCHS": "1", "BATCH_SIZE": "8", "LEARNING_RATE": "5e-3", "EVAL_STEPS": "5", "SAVE_STEPS": "5",
-            "LORA_DROPOUT": "0.1", "REPORT_TO": "none"}
+WHO = ["These people", "They", "My neighbours"]
+WORDS = {
+    "ok": ["sunny", "early", "busy", "friendly", "hungry"],
+    "offensive": ["lazy", "dirty", "useless", "stupid", "dishonest"],
+}
+TINY_RUN = {
+    "EPOCHS": "1",
+    "BATCH_SIZE": "8",
+    "LEARNING_RATE": "5e-3",
+    "EVAL_STEPS": "5",
+    "SAVE_STEPS": "5",
+    "LORA_DROPOUT": "0.1",
+    "REPORT_TO": "none",
+}
 
 
 def meme_rows(count: int, seed: int) -> list[dict]:
@@ -15,12 +25,18 @@ def meme_rows(count: int, seed: int) -> list[dict]:
     for number in range(count):
         label = number % 2
         word = shuffle.choice(WORDS["offensive" if label else "ok"])
-        rows.append({
-            "id": f"{seed}-{number}", "image": shuffle.choice(["a cat", "a dog on a bus", "a cup"]),
-            "text": f"{shuffle.choice(['These people', 'They', 'My neighbours'])} are {word} {shuffle.randint(1, 99)}",
-            "label": label, "language": shuffle.choice(["en", "ms"]), "category": "general",
-            "group": f"{seed}-{number}", "source": "test",
-        })
+        rows.append(
+            {
+                "id": f"{seed}-{number}",
+                "image": shuffle.choice(["a cat", "a dog on a bus", "a cup"]),
+                "text": f"{shuffle.choice(WHO)} are {word} {shuffle.randint(1, 99)}",
+                "label": label,
+                "language": shuffle.choice(["en", "ms"]),
+                "category": "general",
+                "group": f"{seed}-{number}",
+                "source": "test",
+            }
+        )
     return rows
 
 
@@ -28,9 +44,14 @@ def save_dataset(folder, **splits):
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
     columns = ("id", "image", "text", "language", "category", "group", "source")
-    features = Features({**{name: Value("string") for name in columns},
-                         "label": ClassLabel(names=["ok", "offensive"])})
-    dataset = DatasetDict({name: Dataset.from_dict({column: [row.get(column) for row in rows] for column in features},
-                                                   features=features) for name, rows in splits.items()})
+    features = Features({**{name: Value("string") for name in columns}, "label": ClassLabel(names=["ok", "offensive"])})
+    dataset = DatasetDict(
+        {
+            name: Dataset.from_dict(
+                {column: [row.get(column) for row in rows] for column in features}, features=features
+            )
+            for name, rows in splits.items()
+        }
+    )
     dataset.save_to_disk(folder)
     return folder

@@ -10,8 +10,13 @@ def test_any_chat_model_becomes_a_guard_model(base_dir, run_script, tmp_path):
     done = run_script(SCRIPT, {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"})
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     guard = tmp_path / "guard"
-    assert {path.name for path in guard.iterdir()} >= {"config.json", "model.safetensors", "scoring.json",
-                                                       "tokenizer.json", "chat_template.jinja"}
+    assert {path.name for path in guard.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "scoring.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+    }
     assert json.loads((guard / "scoring.json").read_text())["label_words"] == {"offensive": "unsafe", "ok": "safe"}
     assert "You moderate memes" in (guard / "chat_template.jinja").read_text()
     assert (base_dir / "chat_template.jinja").read_text() == template_before

@@ -8,9 +8,14 @@ from dataset_rows import read_splits, rows_fingerprint
 
 def test_shuffled_labels_keep_the_groups_balance_and_lose_their_rows(tmp_path):
     """A meme and its translations share a label, so the control must keep that: they would contradict each other."""
-    memes = {name: [{**row, "text": f"{row['text']} {language}", "language": language}
-                    for row in meme_rows(60, seed) for language in ("en", "zh", "ms", "ta")]
-             for seed, name in enumerate(("train", "validation", "test"))}
+    memes = {
+        name: [
+            {**row, "text": f"{row['text']} {language}", "language": language}
+            for row in meme_rows(60, seed)
+            for language in ("en", "zh", "ms", "ta")
+        ]
+        for seed, name in enumerate(("train", "validation", "test"))
+    }
     folder = save_dataset(tmp_path / "data", **memes)
     true, shuffled = (read_splits([folder], shuffle_labels, seed=1) for shuffle_labels in (False, True))
     for name in ("train", "validation"):
@@ -33,8 +38,7 @@ def test_several_folders_are_one_and_what_is_held_out_in_one_is_trained_on_in_no
 
 def test_rows_without_text_are_left_out_and_counted(tmp_path, capsys):
     rows = meme_rows(10, 1)
-    folder = save_dataset(tmp_path / "data", train=[{**rows[0], "text": None}, *rows[1:]],
-                          validation=meme_rows(4, 2))
+    folder = save_dataset(tmp_path / "data", train=[{**rows[0], "text": None}, *rows[1:]], validation=meme_rows(4, 2))
     assert len(read_splits([folder], False, seed=1)["train"]) == 9
     assert "1 of 10 train rows left out" in capsys.readouterr().err
 

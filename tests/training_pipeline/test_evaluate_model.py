@@ -21,8 +21,15 @@ def fitted_run(merged_run, dataset_dir, run_script, tmp_path_factory):
     """(model folder, output folder, process) of a run on the validation split; the model is a copy."""
     folder = tmp_path_factory.mktemp("fitted")
     shutil.copytree(merged_run[0], folder / "model")
-    process = run_script(SCRIPT, {"MODEL_DIR": folder / "model", "DATASET_DIR": dataset_dir,
-                                  "OUTPUT_DIR": folder / "out", "SPLIT": "validation"})
+    process = run_script(
+        SCRIPT,
+        {
+            "MODEL_DIR": folder / "model",
+            "DATASET_DIR": dataset_dir,
+            "OUTPUT_DIR": folder / "out",
+            "SPLIT": "validation",
+        },
+    )
     assert process.returncode == 0, process.stderr.decode()[-3000:]
     return folder / "model", folder / "out", process
 
@@ -63,19 +70,23 @@ def test_the_validation_split_fits_the_models_scoring(fitted_run):
     assert scoring["label_words"] == {"offensive": "unsafe", "ok": "safe"}
     assert report["log_loss"] <= report["without_temperature"]["log_loss"]
     assert report["at_thresholds"]["high_recall"]["recall"] >= 0.95
-    assert [line["label"] for line in lines] == [int(round(line["probability"], 4) >= scoring["threshold"])
-                                                 for line in lines]
+    assert [line["label"] for line in lines] == [
+        int(round(line["probability"], 4) >= scoring["threshold"]) for line in lines
+    ]
     assert b"temperature" in process.stdout and not list(model.glob(".*"))
 
 
 def test_a_second_fit_changes_nothing(fitted_run, dataset_dir, run_script):
     model, out, _ = fitted_run
     before = [(model / "scoring.json").read_bytes(), (out / "predictions.jsonl").read_text().split('"milliseconds"')[0]]
-    again = run_script(SCRIPT, {"MODEL_DIR": model, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": out,
-                                "SPLIT": "validation"})
+    again = run_script(
+        SCRIPT, {"MODEL_DIR": model, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": out, "SPLIT": "validation"}
+    )
     assert again.returncode == 0
-    assert before == [(model / "scoring.json").read_bytes(),
-                      (out / "predictions.jsonl").read_text().split('"milliseconds"')[0]]
+    assert before == [
+        (model / "scoring.json").read_bytes(),
+        (out / "predictions.jsonl").read_text().split('"milliseconds"')[0],
+    ]
 
 
 def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_script, tmp_path):
@@ -84,9 +95,16 @@ def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_sc
     cases = [(row["text"], "hateful" if row["label"] else "fine", f"case {row['label']}") for row in meme_rows(10, 9)]
     cases += [("", "fine", "empty"), ("lazy people " * 10_000, "hateful", "long")]
     table.write_text("case,gold,kind\n" + "".join(f"{text},{gold},{kind}\n" for text, gold, kind in cases))
-    settings = {"MODEL_DIR": fitted_run[0], "DATASET_DIR": table, "OUTPUT_DIR": tmp_path / "out",
-                "TEXT_COLUMN": "case", "LABEL_COLUMN": "gold", "POSITIVE_LABEL": "hateful", "CATEGORY_COLUMN": "kind",
-                "FLOOR_DATASET_DIR": dataset_dir}
+    settings = {
+        "MODEL_DIR": fitted_run[0],
+        "DATASET_DIR": table,
+        "OUTPUT_DIR": tmp_path / "out",
+        "TEXT_COLUMN": "case",
+        "LABEL_COLUMN": "gold",
+        "POSITIVE_LABEL": "hateful",
+        "CATEGORY_COLUMN": "kind",
+        "FLOOR_DATASET_DIR": dataset_dir,
+    }
     done = run_script(SCRIPT, settings)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     report, lines = outputs(tmp_path / "out")
@@ -106,15 +124,19 @@ def test_a_split_that_is_not_there_or_has_one_class_is_refused(merged_run, datas
     settings = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"}
     refused = run_script(SCRIPT, {**settings, "SPLIT": "tset"})
     assert refused.returncode == 1 and b"SPLIT=tset" in refused.stderr and b"validation" in refused.stderr
-    single = save_dataset(tmp_path / "single", train=meme_rows(8, 1),
-                          test=[row for row in meme_rows(8, 1) if row["label"]])
+    single = save_dataset(
+        tmp_path / "single", train=meme_rows(8, 1), test=[row for row in meme_rows(8, 1) if row["label"]]
+    )
     refused = run_script(SCRIPT, {**settings, "DATASET_DIR": single})
     assert refused.returncode == 1 and b"AUROC needs both" in refused.stderr
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_model_without_scoring_cannot_be_fitted(base_dir, dataset_dir, run_script, tmp_path):
-    refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out",
-                                  "SPLIT": "validation"}, timeout=120)
+    refused = run_script(
+        SCRIPT,
+        {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out", "SPLIT": "validation"},
+        timeout=120,
+    )
     assert refused.returncode == 1 and b"attach_policy.py" in refused.stderr
     assert not (base_dir / "scoring.json").exists()

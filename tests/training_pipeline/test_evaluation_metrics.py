@@ -63,8 +63,11 @@ def test_luck_and_skill_are_told_apart():
 
 
 def test_the_floor_counts_texts_that_it_has_seen():
-    train = [{"text": f"{word} {n}", "label": label, "language": "en", "group": f"{word}{n}"}
-             for label, word in enumerate(("sunny", "lazy")) for n in range(9)]
+    train = [
+        {"text": f"{word} {n}", "label": label, "language": "en", "group": f"{word}{n}"}
+        for label, word in enumerate(("sunny", "lazy"))
+        for n in range(9)
+    ]
     rows = [{**row, "text": row["text"] + ("" if number % 3 else " new")} for number, row in enumerate(train)]
     report = floor_report(train, rows, seed=1)
     assert report["auroc"] == 1.0 and report["texts_in_train"] == 12 and report["by_language"] == {"en": 1.0}

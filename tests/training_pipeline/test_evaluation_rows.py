@@ -21,20 +21,37 @@ def write_csv(folder, content, name="set.csv"):
 
 
 def test_a_table_with_other_names(tmp_path):
-    path = write_csv(tmp_path, "case,gold,kind\n\"one, two\",hateful,a\nNaN,non-hateful,b\n\"\",non-hateful,a\n")
+    path = write_csv(tmp_path, 'case,gold,kind\n"one, two",hateful,a\nNaN,non-hateful,b\n"",non-hateful,a\n')
     rows = read(path, "hateful", text="case", label="gold", category="kind")
     assert [(row["text"], row["label"], row["category"]) for row in rows] == [
-        ("one, two", 1, "a"), ("NaN", 0, "b"), ("", 0, "a")]
-    assert rows[0] == {"id": "0", "text": "one, two", "image": None, "label": 1, "language": None, "category": "a",
-                       "group": "row 0"}
+        ("one, two", 1, "a"),
+        ("NaN", 0, "b"),
+        ("", 0, "a"),
+    ]
+    assert rows[0] == {
+        "id": "0",
+        "text": "one, two",
+        "image": None,
+        "label": 1,
+        "language": None,
+        "category": "a",
+        "group": "row 0",
+    }
 
 
 def test_json_lines_with_missing_and_nan_cells_and_a_tab_separated_table(tmp_path):
-    lines = ['{"id": 7, "text": "a", "label": 1, "image": "a cat", "group": "g"}', "",
-             '{"text": NaN, "label": 0.0}', '{"text": null, "label": false, "image": " "}']
+    lines = [
+        '{"id": 7, "text": "a", "label": 1, "image": "a cat", "group": "g"}',
+        "",
+        '{"text": NaN, "label": 0.0}',
+        '{"text": null, "label": false, "image": " "}',
+    ]
     rows = read(write_csv(tmp_path, "\n".join(lines), "set.jsonl"))
     assert [(row["text"], row["image"], row["label"]) for row in rows] == [
-        ("a", "a cat", 1), ("", None, 0), ("", None, 0)]
+        ("a", "a cat", 1),
+        ("", None, 0),
+        ("", None, 0),
+    ]
     assert (rows[0]["id"], rows[0]["group"]) == ("7", "g")
     rows = read(write_csv(tmp_path, "text\tlabel\na, b\t1\nc\t0\n", "set.tsv"))
     assert [row["text"] for row in rows] == ["a, b", "c"]
@@ -56,14 +73,17 @@ def test_a_saved_data_set_keeps_groups_and_both_ways_of_naming_labels(tmp_path):
     assert [row["group"] for row in read(folder)] == [row["group"] for row in meme_rows(4, 1)]
 
 
-@pytest.mark.parametrize(("content", "settings", "words"), [
-    ("text,label\na,hateful\nb,fine\n", {}, "labels hateful (1), fine (1); set POSITIVE_LABEL"),
-    ("text,label\na,1\nb,0\n", {"positive_label": "hate"}, "POSITIVE_LABEL=hate is no label"),
-    ("text,label\na,1\nb,1\n", {}, "AUROC needs both"),
-    ("text,label\n", {}, "has no rows"),
-    ("body,label\na,1\n", {}, "has no TEXT_COLUMN=text; its columns are body, label"),
-    ("text,label\na,1\n", {"required": {*REQUIRED, "language"}}, "has no LANGUAGE_COLUMN=language"),
-])
+@pytest.mark.parametrize(
+    ("content", "settings", "words"),
+    [
+        ("text,label\na,hateful\nb,fine\n", {}, "labels hateful (1), fine (1); set POSITIVE_LABEL"),
+        ("text,label\na,1\nb,0\n", {"positive_label": "hate"}, "POSITIVE_LABEL=hate is no label"),
+        ("text,label\na,1\nb,1\n", {}, "AUROC needs both"),
+        ("text,label\n", {}, "has no rows"),
+        ("body,label\na,1\n", {}, "has no TEXT_COLUMN=text; its columns are body, label"),
+        ("text,label\na,1\n", {"required": {*REQUIRED, "language"}}, "has no LANGUAGE_COLUMN=language"),
+    ],
+)
 def test_what_is_wrong_is_named_with_the_remedy(content, settings, words, tmp_path):
     with pytest.raises(UnusableRows) as refused:
         read(write_csv(tmp_path, content), **settings)
@@ -76,8 +96,13 @@ def test_files_that_are_no_tables(tmp_path):
     (tmp_path / "list.jsonl").write_text(json.dumps(["a", 1]))
     (tmp_path / "set.xlsx").write_bytes(b"PK")
     (tmp_path / "folder").mkdir()
-    for name, words in (("latin.csv", "not UTF-8 (byte 14)"), ("set.jsonl", "line 2, is not JSON"),
-                        ("list.jsonl", "no JSON object"), ("set.xlsx", "no .csv"), ("folder", "no saved data set")):
+    for name, words in (
+        ("latin.csv", "not UTF-8 (byte 14)"),
+        ("set.jsonl", "line 2, is not JSON"),
+        ("list.jsonl", "no JSON object"),
+        ("set.xlsx", "no .csv"),
+        ("folder", "no saved data set"),
+    ):
         with pytest.raises(UnusableRows) as refused:
             read(tmp_path / name)
         assert words in str(refused.value), name

@@ -42,7 +42,7 @@ def test_shuffled_labels_keep_their_balance_and_every_groups_unity():
     labels, groups = np.repeat([0, 1] * 20, 3), np.repeat(np.arange(40), 3)
     shuffled = shuffle_by_group(labels, groups, np.random.default_rng(3))
     assert shuffled.sum() == labels.sum() and (shuffled != labels).any()
-    assert all(len(set(shuffled[start:start + 3])) == 1 for start in range(0, 120, 3))
+    assert all(len(set(shuffled[start : start + 3])) == 1 for start in range(0, 120, 3))
 
 
 def test_shuffled_labels_give_chance_and_a_wider_one_for_groups(rows):

@@ -13,8 +13,16 @@ SCRIPT = "training_pipeline/load_lora.py"
 def test_the_merged_folder_is_whole_and_proves_itself(merged_run):
     folder, process = merged_run
     names = {path.name for path in folder.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-            "scoring.json", "training.json", "merge.json"} <= names
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "scoring.json",
+        "training.json",
+        "merge.json",
+    } <= names
     assert not any(name.startswith(".") for name in names)
     proof = json.loads((folder / "merge.json").read_text())
     assert proof["largest_difference"] <= 1e-5 < proof["difference_from_base"]

@@ -16,7 +16,8 @@ def test_both_folders_load_as_any_model_does(tiny_models_dir):
     model = AutoModelForCausalLM.from_pretrained(tiny_models_dir / "base-llm")
     assert type(model).__name__ == "MistralForCausalLM"
     chat = AutoTokenizer.from_pretrained(tiny_models_dir / "base-llm").apply_chat_template(
-        [{"role": "user", "content": "hello"}], tokenize=False, add_generation_prompt=True)
+        [{"role": "user", "content": "hello"}], tokenize=False, add_generation_prompt=True
+    )
     assert chat == "<s><|turn|>user\nhello<|end|>\n<|turn|>assistant\n"
     BlipForConditionalGeneration.from_pretrained(tiny_models_dir / "captioner")
     BlipProcessor.from_pretrained(tiny_models_dir / "captioner")

@@ -18,9 +18,18 @@ def qwen_dir(base_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("qwen") / "base"
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
     torch.manual_seed(1)
-    model = Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=2048))
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            max_position_embeddings=2048,
+        )
+    )
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, std=0.3 if name.endswith("bias") else 0.1)
     model.to(torch.bfloat16).save_pretrained(folder)
@@ -31,8 +40,10 @@ def qwen_dir(base_dir, tmp_path_factory):
 def merged(base, folder, dtype="auto", **lora):
     """(settings, proof) of merging a random adapter of this kind into the base."""
     torch.manual_seed(2)
-    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-                             LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **lora))
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **lora),
+    )
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -66,8 +77,12 @@ def test_biases_are_kept_and_trained_ones_are_the_adapters(qwen_dir, tmp_path):
     biases = [name for name in base if name.endswith("bias")]
     assert len(biases) == 6
     for name in biases:
-        trained = next(tensor for key, tensor in adapter.items() if key.endswith(name.removeprefix("model."))
-                       or key.endswith(name.removeprefix("model.").replace(".bias", ".base_layer.bias")))
+        trained = next(
+            tensor
+            for key, tensor in adapter.items()
+            if key.endswith(name.removeprefix("model."))
+            or key.endswith(name.removeprefix("model.").replace(".bias", ".base_layer.bias"))
+        )
         torch.testing.assert_close(result[name], trained)
         assert not torch.equal(result[name], base[name].float())
 

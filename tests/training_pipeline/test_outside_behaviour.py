@@ -12,17 +12,26 @@ from conftest import bare_environment
 
 SCRIPTS = ("train_model", "load_lora", "quantize_model", "evaluate_model")
 # No file may grow over so many bytes: how a full disk looks to one process. The tiny model's weights are larger.
-FULL_DISK = ("-c", "import os, resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
-             "sys.argv = sys.argv[1:]; sys.path[0] = os.path.dirname(sys.argv[0]); "
-             "runpy.run_path(sys.argv[0], run_name='__main__')")
+FULL_DISK = (
+    "-c",
+    "import os, resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+    "sys.argv = sys.argv[1:]; sys.path[0] = os.path.dirname(sys.argv[0]); "
+    "runpy.run_path(sys.argv[0], run_name='__main__')",
+)
 
 
 @pytest.fixture
 def variables(base_dir, lora_run, merged_run, dataset_dir):
     """What each script needs, but OUTPUT_DIR."""
     return {
-        "train_model": {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, **TINY_RUN, "MAX_STEPS": "1",
-                        "EVAL_STEPS": "1", "SAVE_STEPS": "1"},
+        "train_model": {
+            "MODEL_DIR": base_dir,
+            "DATASET_DIR": dataset_dir,
+            **TINY_RUN,
+            "MAX_STEPS": "1",
+            "EVAL_STEPS": "1",
+            "SAVE_STEPS": "1",
+        },
         "load_lora": {"MODEL_DIR": base_dir, "LORA_DIR": lora_run[0]},
         "quantize_model": {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir},
         "evaluate_model": {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir},
@@ -31,8 +40,9 @@ def variables(base_dir, lora_run, merged_run, dataset_dir):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_full_disk(script, variables, run_script, tmp_path):
-    failed = run_script(f"training_pipeline/{script}.py", {**variables[script], "OUTPUT_DIR": tmp_path / "out"},
-                        launcher=FULL_DISK)
+    failed = run_script(
+        f"training_pipeline/{script}.py", {**variables[script], "OUTPUT_DIR": tmp_path / "out"}, launcher=FULL_DISK
+    )
     errors = failed.stderr.decode()
     assert failed.returncode == 1 and failed.stdout == b""
     assert "could not be written" in errors and "Traceback" not in errors.splitlines()[-1], errors[-2000:]
@@ -53,8 +63,12 @@ def test_a_file_in_the_place_of_the_output_folder(script, variables, run_script,
 
 def test_a_killed_merge_leaves_no_model_and_the_next_run_cleans_up(variables, run_script, repo, tmp_path):
     settings = {**variables["load_lora"], "OUTPUT_DIR": tmp_path / "out"}
-    process = subprocess.Popen([sys.executable, str(repo / "training_pipeline/load_lora.py")],
-                               env=bare_environment(settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(repo / "training_pipeline/load_lora.py")],
+        env=bare_environment(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while not list(tmp_path.glob(".out.*.unfinished")):
         assert process.poll() is None
         time.sleep(0.02)
@@ -72,16 +86,21 @@ def test_strange_rows_are_trained_on_or_counted(variables, run_script, tmp_path)
     rows[0]["text"], rows[1]["image"], rows[3]["text"] = None, None, "lazy people " * 8_400
     rows[2].update(text="", image="")
     folder = save_dataset(tmp_path / "data", train=rows, validation=meme_rows(8, 6))
-    done = run_script("training_pipeline/train_model.py", {
-        **variables["train_model"], "DATASET_DIR": folder, "OUTPUT_DIR": tmp_path / "lora"})
+    done = run_script(
+        "training_pipeline/train_model.py",
+        {**variables["train_model"], "DATASET_DIR": folder, "OUTPUT_DIR": tmp_path / "lora"},
+    )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert b"2 of 24 train rows left out" in done.stderr and b"1 of 30 memes cut to 256 tokens" in done.stderr
 
 
-@pytest.mark.parametrize(("splits", "words"), [
-    ({"train": meme_rows(8, 1), "validation": []}, "validation"),
-    ({"train": meme_rows(8, 1), "validation": [row for row in meme_rows(8, 1) if row["label"]]}, None),
-])
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        ({"train": meme_rows(8, 1), "validation": []}, "validation"),
+        ({"train": meme_rows(8, 1), "validation": [row for row in meme_rows(8, 1) if row["label"]]}, None),
+    ],
+)
 def test_quantising_needs_validation_rows_but_not_both_labels(splits, words, tmp_path):
     from quantize_model import read_splits
 
@@ -95,7 +114,9 @@ def test_quantising_needs_validation_rows_but_not_both_labels(splits, words, tmp
 
 def test_no_validation_rows_to_train_with(variables, run_script, tmp_path):
     folder = save_dataset(tmp_path / "data", train=meme_rows(8, 1), validation=[])
-    refused = run_script("training_pipeline/train_model.py", {
-        **variables["train_model"], "DATASET_DIR": folder, "OUTPUT_DIR": tmp_path / "lora"})
+    refused = run_script(
+        "training_pipeline/train_model.py",
+        {**variables["train_model"], "DATASET_DIR": folder, "OUTPUT_DIR": tmp_path / "lora"},
+    )
     assert refused.returncode == 1 and b"has a split without rows" in refused.stderr
     assert not (tmp_path / "lora").exists()

@@ -13,16 +13,37 @@ from packed_trainer import RowCollator
 
 PREFIX = list(range(5, 35))
 SUFFIXES = [[40, 41, 42], [50, 51, 52, 53, 54, 55], [60], [70, 71, 72, 73]]
-SIZES = {"vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
-         "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SIZES = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 FAMILIES = ["Mistral", "Llama", "Qwen2", "Qwen3"]
-GPT_SIZES = {"vocab_size": 128, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "bos_token_id": 1,
-             "eos_token_id": 2}
+GPT_SIZES = {
+    "vocab_size": 128,
+    "n_embd": 64,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 ENDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MIXED = ["sliding_attention", "full_attention"]
-LINEAR = {"layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
-          "linear_num_value_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16}
+LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+}
 # Name of the config, its settings.
 PACKABLE = [
     ("Mistral", {**SIZES, "sliding_window": 36}),  # as long as the longest path
@@ -30,16 +51,54 @@ PACKABLE = [
     ("Gemma2", {**SIZES, "head_dim": 16, "sliding_window": 64}),
     ("Gemma3Text", {**SIZES, "head_dim": 16, "sliding_window": 64, "layer_types": MIXED}),
     ("Phi3", {**SIZES, "sliding_window": 64}),
-    ("GptOss", {**SIZES, "head_dim": 16, "num_local_experts": 4, "sliding_window": 64,
-                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
-    ("Llama4Text", {**SIZES, "head_dim": 16, "intermediate_size_mlp": 96, "num_local_experts": 2,
-                    "attention_chunk_size": 64, "layer_types": ["chunked_attention", "full_attention"]}),
+    (
+        "GptOss",
+        {
+            **SIZES,
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "sliding_window": 64,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    ),
+    (
+        "Llama4Text",
+        {
+            **SIZES,
+            "head_dim": 16,
+            "intermediate_size_mlp": 96,
+            "num_local_experts": 2,
+            "attention_chunk_size": 64,
+            "layer_types": ["chunked_attention", "full_attention"],
+        },
+    ),
     ("GPT2", GPT_SIZES),
-    ("OPT", {**ENDS, "vocab_size": 128, "hidden_size": 64, "word_embed_proj_dim": 64, "num_hidden_layers": 2,
-             "num_attention_heads": 4, "ffn_dim": 96}),
+    (
+        "OPT",
+        {
+            **ENDS,
+            "vocab_size": 128,
+            "hidden_size": 64,
+            "word_embed_proj_dim": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "ffn_dim": 96,
+        },
+    ),
     ("Falcon", {**ENDS, "vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}),
-    ("GPTNeo", {**ENDS, "vocab_size": 128, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "window_size": 44,
-                "attention_types": [[["global", "local"], 1]], "max_position_embeddings": 256}),
+    (
+        "GPTNeo",
+        {
+            **ENDS,
+            "vocab_size": 128,
+            "hidden_size": 64,
+            "num_layers": 2,
+            "num_heads": 4,
+            "window_size": 44,
+            "attention_types": [[["global", "local"], 1]],
+            "max_position_embeddings": 256,
+        },
+    ),
 ]
 REFUSED_BY_CONFIG = [
     ("Mistral", {**SIZES, "sliding_window": 35}, "sliding window of 35 tokens is shorter than a row of 36"),
@@ -48,30 +107,66 @@ REFUSED_BY_CONFIG = [
     ("Gemma3", {"text_config": {**SIZES, "sliding_window": 35, "layer_types": MIXED}}, "sliding window of 35"),
     ("Phi3", {**SIZES, "sliding_window": 35}, "sliding window of 35"),
     ("GptOss", {**SIZES, "sliding_window": 35}, "sliding window of 35"),
-    ("Qwen2", {**SIZES, "sliding_window": 35, "use_sliding_window": True, "max_window_layers": 1},
-     "sliding window of 35"),
+    (
+        "Qwen2",
+        {**SIZES, "sliding_window": 35, "use_sliding_window": True, "max_window_layers": 1},
+        "sliding window of 35",
+    ),
     ("Llama4Text", {**SIZES, "attention_chunk_size": 35}, "attention chunk size of 35"),
     ("Qwen3Next", {**SIZES, **LINEAR}, "linear_attention"),
     ("Qwen3_5", {"text_config": {**SIZES, **LINEAR}}, "linear_attention"),
     ("Lfm2", {**SIZES, "layer_types": ["conv", "full_attention"]}, "conv"),
     ("Mamba", {"vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2}, "linear_attention"),
-    ("Mamba2", {"vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 16},
-     "linear_attention"),
+    (
+        "Mamba2",
+        {"vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 16},
+        "linear_attention",
+    ),
     ("Jamba", SIZES, "linear_attention"),
 ]
 # The config of these says nothing.
 REFUSED_BY_THE_PROOF = [
-    ("Rwkv", {"vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "attention_hidden_size": 64,
-              "intermediate_size": 96}),
+    (
+        "Rwkv",
+        {
+            "vocab_size": 128,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "attention_hidden_size": 64,
+            "intermediate_size": 96,
+        },
+    ),
     ("Mpt", {"vocab_size": 128, "d_model": 64, "n_layers": 2, "n_heads": 4}),  # ALiBi
     ("Bloom", {**ENDS, "vocab_size": 128, "hidden_size": 64, "n_layer": 2, "n_head": 4}),  # ALiBi
-    ("Falcon", {**ENDS, "vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-                "alibi": True}),
-    ("GPTNeo", {**ENDS, "vocab_size": 128, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "window_size": 37,
-                "attention_types": [[["global", "local"], 1]], "max_position_embeddings": 256}),
+    (
+        "Falcon",
+        {**ENDS, "vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True},
+    ),
+    (
+        "GPTNeo",
+        {
+            **ENDS,
+            "vocab_size": 128,
+            "hidden_size": 64,
+            "num_layers": 2,
+            "num_heads": 4,
+            "window_size": 37,
+            "attention_types": [[["global", "local"], 1]],
+            "max_position_embeddings": 256,
+        },
+    ),
     ("Doge", {**SIZES, "keep_window_size": 4}),  # chooses which keys to keep from the whole row
-    ("Bert", {**ENDS, "vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-              "intermediate_size": 96}),  # sees what comes behind
+    (
+        "Bert",
+        {
+            **ENDS,
+            "vocab_size": 128,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 96,
+        },
+    ),  # sees what comes behind
 ]
 
 
@@ -93,8 +188,10 @@ def new_model(name: str, settings: dict):
     return model
 
 
-@pytest.fixture(params=[(name, tied) for name in FAMILIES for tied in (False, True)],
-                ids=lambda param: f"{param[0]}-{'tied' if param[1] else 'untied'}")
+@pytest.fixture(
+    params=[(name, tied) for name in FAMILIES for tied in (False, True)],
+    ids=lambda param: f"{param[0]}-{'tied' if param[1] else 'untied'}",
+)
 def model(request):
     name, tied = request.param
     model = new_model(name, {**SIZES, "tie_word_embeddings": tied})
@@ -162,8 +259,10 @@ def test_positions_and_mask_are_both_needed(model, broken):
     """What the equalities above would miss if the models were blind to it."""
     inputs = pack_row(PREFIX, SUFFIXES).model_inputs("cpu")
     length = inputs["input_ids"].shape[1]
-    plain = {"position_ids": torch.arange(length)[None],
-             "attention_mask": torch.full((length, length), -1e9).triu(1)[None, None]}
+    plain = {
+        "position_ids": torch.arange(length)[None],
+        "attention_mask": torch.full((length, length), -1e9).triu(1)[None, None],
+    }
     with torch.no_grad():
         logits = model(**{**inputs, broken: plain[broken]}, use_cache=False).logits[0]
         assert (logits - separate_logits(model)).abs()[1:].max() > 1e-2
@@ -178,8 +277,11 @@ def test_other_models_and_windows_that_never_bite_pass_and_are_right(name, setti
         assert torch.allclose(packed_logits(model), separate_logits(model), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "settings", "words"), REFUSED_BY_CONFIG,
-                         ids=[f"{name}-{words.split()[0]}" for name, _, words in REFUSED_BY_CONFIG])
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    REFUSED_BY_CONFIG,
+    ids=[f"{name}-{words.split()[0]}" for name, _, words in REFUSED_BY_CONFIG],
+)
 def test_short_windows_and_running_states_are_refused_with_the_remedy(name, settings, words):
     with pytest.raises(ValueError, match=f"{words}.*PACKED_ROWS=0"):
         check_packable(new_config(name, settings), longest=36)
@@ -212,8 +314,17 @@ def test_training_tries_the_model_before_it_begins(base_dir, tmp_path):
 
     folder = tmp_path / "gpt-neo"
     tokenizer, _ = load_guard_tokenizer(base_dir)
-    new_model("GPTNeo", {**ENDS, "vocab_size": len(tokenizer), "hidden_size": 64, "num_layers": 2, "num_heads": 4,
-                         "attention_types": [[["global", "local"], 1]]}).save_pretrained(folder)
+    new_model(
+        "GPTNeo",
+        {
+            **ENDS,
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+        },
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     prompt = read_guard_prompt(*load_guard_tokenizer(folder))
     memes = {"train": encode_memes(prompt, meme_rows(16, 1))}

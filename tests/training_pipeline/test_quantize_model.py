@@ -11,8 +11,9 @@ SCRIPT = "training_pipeline/quantize_model.py"
 @pytest.fixture(scope="module")
 def quantised_run(merged_run, dataset_dir, run_script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gptq") / "llm-gptq"
-    process = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": folder},
-                         cwd=folder.parent)
+    process = run_script(
+        SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": folder}, cwd=folder.parent
+    )
     assert process.returncode == 0, process.stderr.decode()[-3000:]
     return folder, process
 
@@ -20,8 +21,15 @@ def quantised_run(merged_run, dataset_dir, run_script, tmp_path_factory):
 def test_the_4_bit_folder_is_whole_and_states_its_cost(quantised_run):
     folder, process = quantised_run
     names = {path.name for path in folder.iterdir()}
-    assert {"config.json", "quantize_config.json", "tokenizer.json", "chat_template.jinja", "scoring.json",
-            "training.json", "quantization.json"} <= names
+    assert {
+        "config.json",
+        "quantize_config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "scoring.json",
+        "training.json",
+        "quantization.json",
+    } <= names
     config = json.loads((folder / "quantize_config.json").read_text())
     assert (config["bits"], config["group_size"], config["sym"], config["desc_act"]) == (4, 128, True, False)
     report = json.loads((folder / "quantization.json").read_text())
@@ -37,15 +45,20 @@ def test_the_linear_layers_are_packed_integers(quantised_run):
         names = [name.rpartition(".")[2] for name in weights.keys()]
     # The four tensors of the GPTQ format that auto-gptq and vLLM read, for seven linear layers in each of two blocks.
     assert {part: names.count(part) for part in ("qweight", "qzeros", "scales", "g_idx")} == dict.fromkeys(
-        ("qweight", "qzeros", "scales", "g_idx"), 2 * 7)
+        ("qweight", "qzeros", "scales", "g_idx"), 2 * 7
+    )
     config = json.loads((quantised_run[0] / "config.json").read_text())["quantization_config"]
     assert (config["quant_method"], config["bits"], config["group_size"], config["sym"], config["desc_act"]) == (
-        "gptq", 4, 128, True, False)
+        "gptq",
+        4,
+        128,
+        True,
+        False,
+    )
 
 
 def test_a_second_run_keeps_the_folder(quantised_run, merged_run, dataset_dir, run_script):
-    again = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir,
-                                  "OUTPUT_DIR": quantised_run[0]})
+    again = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": quantised_run[0]})
     assert again.returncode == 0 and b"kept" in again.stdout
 
 
@@ -55,8 +68,9 @@ def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tm
 
     plain = tmp_path / "plain"
     shutil.copytree(base_dir, plain, ignore=shutil.ignore_patterns("scoring.json"))
-    done = run_script(SCRIPT, {"MODEL_DIR": plain, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q8",
-                               "BITS": "8"})
+    done = run_script(
+        SCRIPT, {"MODEL_DIR": plain, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q8", "BITS": "8"}
+    )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     assert json.loads((tmp_path / "q8" / "quantize_config.json").read_text())["bits"] == 8
     assert json.loads((tmp_path / "q8" / "scoring.json").read_text())["label_words"]["offensive"] == "unsafe"
@@ -87,8 +101,9 @@ def test_groups_fit_the_layers_or_the_model_is_refused(width, group_size, tmp_pa
 
     from quantize_model import fitting_group_size
 
-    MistralConfig(hidden_size=width, intermediate_size=2 * width, num_attention_heads=2,
-                  head_dim=width // 2).save_pretrained(tmp_path)
+    MistralConfig(
+        hidden_size=width, intermediate_size=2 * width, num_attention_heads=2, head_dim=width // 2
+    ).save_pretrained(tmp_path)
     if group_size:
         assert fitting_group_size(tmp_path) == group_size
     else:
@@ -97,21 +112,32 @@ def test_groups_fit_the_layers_or_the_model_is_refused(width, group_size, tmp_pa
 
 
 def test_a_quantised_model_is_not_quantised_again(quantised_run, dataset_dir, run_script, tmp_path):
-    refused = run_script(SCRIPT, {"MODEL_DIR": quantised_run[0], "DATASET_DIR": dataset_dir,
-                                  "OUTPUT_DIR": tmp_path / "q"}, timeout=120)
+    refused = run_script(
+        SCRIPT, {"MODEL_DIR": quantised_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q"}, timeout=120
+    )
     assert refused.returncode == 1 and b"is quantised already" in refused.stderr and not (tmp_path / "q").exists()
 
 
 def test_a_folder_with_something_else_in_it_is_never_replaced(merged_run, dataset_dir, run_script):
     """OUTPUT_DIR=MODEL_DIR by mistake must not cost the 16-bit model."""
     before = sorted(path.name for path in merged_run[0].iterdir())
-    refused = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir,
-                                  "OUTPUT_DIR": merged_run[0]}, timeout=120)
+    refused = run_script(
+        SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": merged_run[0]}, timeout=120
+    )
     assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
     assert sorted(path.name for path in merged_run[0].iterdir()) == before
 
 
 def test_bits_that_do_not_exist_are_refused_before_anything_loads(run_script, dataset_dir, tmp_path):
-    refused = run_script(SCRIPT, {"MODEL_DIR": tmp_path, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q",
-                                  "BITS": "3", "CALIBRATION_ROWS": "255"}, timeout=120)
+    refused = run_script(
+        SCRIPT,
+        {
+            "MODEL_DIR": tmp_path,
+            "DATASET_DIR": dataset_dir,
+            "OUTPUT_DIR": tmp_path / "q",
+            "BITS": "3",
+            "CALIBRATION_ROWS": "255",
+        },
+        timeout=120,
+    )
     assert refused.returncode == 2 and b"BITS=3" in refused.stderr and b"CALIBRATION_ROWS=255" in refused.stderr

@@ -34,10 +34,17 @@ def test_each_threshold_keeps_its_promise(honest):
     flagged = {name: np.round(probabilities, 4) >= threshold for name, threshold in found.items()}
     assert 0.95 <= labels[flagged["high_recall"]].sum() / labels.sum() < 0.952
     assert 0.9 <= labels[flagged["high_precision"]].mean() < 0.91
-    rates = [(labels[probabilities >= cut].sum() / labels.sum(), (1 - labels)[probabilities >= cut].sum()
-              / (1 - labels).sum()) for cut in np.linspace(0, 1, 201)]
-    recall, false_rate = labels[flagged["balanced"]].sum() / labels.sum(), \
-        (1 - labels)[flagged["balanced"]].sum() / (1 - labels).sum()
+    rates = [
+        (
+            labels[probabilities >= cut].sum() / labels.sum(),
+            (1 - labels)[probabilities >= cut].sum() / (1 - labels).sum(),
+        )
+        for cut in np.linspace(0, 1, 201)
+    ]
+    recall, false_rate = (
+        labels[flagged["balanced"]].sum() / labels.sum(),
+        (1 - labels)[flagged["balanced"]].sum() / (1 - labels).sum(),
+    )
     assert recall - false_rate >= max(true - false for true, false in rates) - 1e-9
     assert found["high_recall"] < found["balanced"] < found["high_precision"]
 

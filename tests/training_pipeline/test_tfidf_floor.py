@@ -9,8 +9,10 @@ from tfidf_floor import TfidfFloor, tfidf_floor
 
 def test_the_floor_learns_true_labels_and_no_shuffled_ones():
     """Every meme three times over, as its translations are: one group, one label."""
-    train, test = ([{**row, "text": f"{row['text']} {language}"} for row in meme_rows(80, seed) for language in "abc"]
-                   for seed in (1, 2))
+    train, test = (
+        [{**row, "text": f"{row['text']} {language}"} for row in meme_rows(80, seed) for language in "abc"]
+        for seed in (1, 2)
+    )
     assert tfidf_floor({"train": train, "test": test}, "test") > 0.99
     floor, gold = TfidfFloor(train), [row["label"] for row in test]
     aurocs = [roc_auc_score(gold, floor.shuffled_scores(test, seed)) for seed in range(20)]

@@ -36,8 +36,13 @@ def test_names_the_main_object_of_half_the_held_out_memes(trained, samples):
 def test_folder_is_a_hugging_face_captioner(trained):
     folder, metrics = trained
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tokenizer.json",
-        "tokenizer_config.json"}
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     assert metrics["steps"] == STEPS and metrics["loss"] < 0.6
     assert metrics["parameters"] < 2_000_000
     loaded, info = BlipForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
@@ -78,13 +83,16 @@ def test_augmented_pictures_are_the_same_pictures_moved():
     assert len({tuple(picture[0].nonzero()[0].tolist()) for picture in moved}) > 8
 
 
-@pytest.mark.parametrize(("caption", "main_object", "right"), [
-    ("a red car and a blue bird on a beach", "car", True),
-    ("a red car and a blue bird on a beach", "bird", False),
-    ("a hot cup of coffee in a room", "cup of coffee", True),
-    ("a high pile of books on a road at night", "pile of books", True),
-    ("a blue scar on a beach", "car", False),
-    ("", "car", False),
-])
+@pytest.mark.parametrize(
+    ("caption", "main_object", "right"),
+    [
+        ("a red car and a blue bird on a beach", "car", True),
+        ("a red car and a blue bird on a beach", "bird", False),
+        ("a hot cup of coffee in a room", "cup of coffee", True),
+        ("a high pile of books on a road at night", "pile of books", True),
+        ("a blue scar on a beach", "car", False),
+        ("", "car", False),
+    ],
+)
 def test_names_first_takes_the_first_object_only(caption, main_object, right):
     assert names_first(caption, main_object) is right

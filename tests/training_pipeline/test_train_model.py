@@ -16,8 +16,15 @@ def adapter_bytes(folder):
 def test_a_run_leaves_a_folder_that_describes_itself(lora_run):
     folder, process = lora_run
     names = {path.name for path in folder.iterdir()}
-    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja",
-            "scoring.json", "training.json", "run.json"} <= names
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "scoring.json",
+        "training.json",
+        "run.json",
+    } <= names
     training = json.loads((folder / "training.json").read_text())
     assert 0 <= training["metrics"]["eval_auroc"] <= 1
     assert "tfidf_floor_auroc" in training["metrics"]
@@ -60,16 +67,21 @@ def test_a_killed_run_goes_on_to_the_same_weights(lora_run, base_dir, dataset_di
 
 
 def test_a_folder_of_other_settings_is_refused(lora_run, base_dir, dataset_dir, run_script):
-    refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": lora_run[0],
-                                  **TINY_RUN, "LORA_R": "4"})
+    refused = run_script(
+        SCRIPT,
+        {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": lora_run[0], **TINY_RUN, "LORA_R": "4"},
+    )
     assert refused.returncode == 1
     assert b"LORA_R" in refused.stderr and b"choose another OUTPUT_DIR" in refused.stderr
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"MODEL_DIR": "/nowhere"}, ["MODEL_DIR=/nowhere", "DATASET_DIR: is not set"]),
-    ({"EPOCHS": "-1", "LORA_DROPOUT": "2"}, ["EPOCHS=-1", "LORA_DROPOUT=2"]),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"MODEL_DIR": "/nowhere"}, ["MODEL_DIR=/nowhere", "DATASET_DIR: is not set"]),
+        ({"EPOCHS": "-1", "LORA_DROPOUT": "2"}, ["EPOCHS=-1", "LORA_DROPOUT=2"]),
+    ],
+)
 def test_unusable_settings_are_named_all_at_once(run_script, settings, words):
     refused = run_script(SCRIPT, settings, timeout=120)
     assert refused.returncode == 2 and refused.stdout == b""
@@ -92,10 +104,17 @@ def history_of(folder, figure):
 @pytest.fixture(scope="module")
 def plain_run(base_dir, dataset_dir, run_script, tmp_path_factory):
     """A function: train with these settings on top of a run without dropout, give its folder."""
+
     def train(launcher=(), **settings):
         folder = tmp_path_factory.mktemp("plain") / "lora"
-        variables = {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": folder, **TINY_RUN,
-                     "LORA_DROPOUT": "0", **settings}
+        variables = {
+            "MODEL_DIR": base_dir,
+            "DATASET_DIR": dataset_dir,
+            "OUTPUT_DIR": folder,
+            **TINY_RUN,
+            "LORA_DROPOUT": "0",
+            **settings,
+        }
         process = run_script(SCRIPT, variables, launcher=launcher)
         assert process.returncode == 0, process.stderr.decode()[-20000:]
         assert process.stdout.decode().count("wrote") == 1
@@ -109,8 +128,11 @@ def reference(plain_run):
     return plain_run()
 
 
-@pytest.mark.parametrize("settings", [{"PACKED_ROWS": "0"}, {"BATCH_SIZE": "4", "GRADIENT_ACCUMULATION": "2"}],
-                         ids=["one example a row", "accumulated gradients"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"PACKED_ROWS": "0"}, {"BATCH_SIZE": "4", "GRADIENT_ACCUMULATION": "2"}],
+    ids=["one example a row", "accumulated gradients"],
+)
 def test_other_ways_to_the_same_losses(plain_run, reference, settings):
     folder = plain_run(**settings)
     for figure in ("loss", "eval_loss"):
@@ -120,8 +142,21 @@ def test_other_ways_to_the_same_losses(plain_run, reference, settings):
 
 def test_two_processes_train_as_one(plain_run, reference):
     """accelerate launch, gloo: the same rows, the same losses at the same global batch."""
-    launcher = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
+    launcher = (
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    )
     one, two = reference, plain_run(launcher, BATCH_SIZE="4", ACCELERATE_USE_CPU="true")
     assert json.loads((two / "training.json").read_text())["processes"] == 2
     assert sum(history_of(two, "rows")) == sum(history_of(one, "rows")) == 2 * 96
@@ -142,8 +177,19 @@ def test_noisy_texts_are_trained_on(plain_run, reference):
 
 def test_the_history_tells_languages_pace_and_memory(lora_run):
     folder, _ = lora_run
-    for figure in ("loss", "learning_rate", "grad_norm", "rows_per_second", "tokens_per_second", "peak_memory_gb",
-                   "eval_auroc", "eval_accuracy", "eval_log_loss", "eval_auroc_en", "eval_auroc_ms"):
+    for figure in (
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "rows_per_second",
+        "tokens_per_second",
+        "peak_memory_gb",
+        "eval_auroc",
+        "eval_accuracy",
+        "eval_log_loss",
+        "eval_auroc_en",
+        "eval_auroc_ms",
+    ):
         assert history_of(folder, figure), figure
     assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
 

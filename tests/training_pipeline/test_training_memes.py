@@ -10,8 +10,12 @@ from guard_template import load_guard_tokenizer, read_guard_prompt
 from text_noise import as_read_by_ocr, lose_words
 from training_memes import NoisyMemes
 
-TEXTS = {"en": "This queue is so long I could finish my degree here", "zh": "这条队伍长到我可以在这里读完大学",
-         "ta": "இந்த வரிசை மிகவும் நீளமானது", "ms": "Barisan ini panjang sungguh"}
+TEXTS = {
+    "en": "This queue is so long I could finish my degree here",
+    "zh": "这条队伍长到我可以在这里读完大学",
+    "ta": "இந்த வரிசை மிகவும் நீளமானது",
+    "ms": "Barisan ini panjang sungguh",
+}
 
 
 @pytest.mark.parametrize("language", TEXTS)
