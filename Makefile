@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-test tesseract chromium demo test lint image image-test clean
+.PHONY: help install install-test tesseract chromium demo test lint docs constraints image image-test clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ ##/' | awk -F ' ## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -12,15 +12,28 @@ install: $(VENV)/.installed tesseract    ## virtual environment with the pinned 
 
 install-test: $(VENV)/.installed-test tesseract chromium
 
-demo: install    ## the whole road with tiny models, no GPU, no key, no network: some 6 minutes on 2 cores
+demo: install    ## the whole pipeline with tiny models, no GPU, no key, no network: some 6 minutes on 2 cores
 	@$(BIN)/python demo.py
 
 # One thread each: two workers of two spinning threads took four times as long on two cores.
 test: install-test    ## all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-lint: $(VENV)/.installed-test    ## ruff
+# CI formats nothing, it fails where something is not formatted.
+lint: $(VENV)/.installed-test    ## format and check the code (ruff), check its types (mypy)
+	@$(BIN)/ruff format $(if $(CI),--check) .
 	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+docs: $(VENV)/.installed    ## write docs/configuration.md and the tree in docs/architecture.md anew
+	@$(BIN)/python docs/generate.py
+
+# What requirements name is pinned there, and torch pins its CUDA packages itself.
+constraints:     ## after a change of pins: write down what the installed packages drew in (docker/constraints.txt)
+	@named=$$(sed -nE 's/^([A-Za-z0-9_.-]+)(\[[a-z]+\])?==.*/\1/p' requirements*.txt docker/requirements.txt \
+	  | sed 's/[-_.]/[-_.]/g' | paste -sd'|'); \
+	{ sed '/^#/!d' docker/constraints.txt; $(BIN)/pip freeze | grep == | grep -viE "^($$named|nvidia-.*|cuda-.*|triton)=="; } \
+	  > docker/.constraints.txt && mv docker/.constraints.txt docker/constraints.txt
 
 image:           ## the container with the demo's models, or those of LLM= and CAPTIONER= (needs Docker)
 	@docker/build_image.sh
@@ -32,15 +45,15 @@ clean:           ## remove artifacts, keep the virtual environment
 	rm -rf artifacts
 
 # torch goes first: what the others build or resolve, they do against it.
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt docker/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q "$$(sed -nE 's/^(torch==[^ ]+).*/\1/p' requirements.txt)"
-	$(BIN)/pip install -q -r requirements.txt
+	$(BIN)/pip install -q -r requirements.txt -c constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-dev.txt requirements-scale.txt
-	$(BIN)/pip install -q -r requirements-dev.txt
+	$(BIN)/pip install -q -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
 # Tamil is read by Tesseract's language data, which come from Debian; all else works without.
