@@ -2,8 +2,16 @@
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cleaning.dataset_folder import REPORT, SPLITS
+from raw.raw_folder import Json
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 MEASURED_ROWS = 50_000  # of each language, for variety: its sets of n-grams grow with the text
 LEAST_SAMPLES = 6
@@ -57,13 +65,13 @@ simpler than what people post: measure on real data before relying on a score.
 """
 
 
-def write_card(folder: Path, report: dict, licence: str) -> None:
-    """Write README.md and composition.png into the data set's folder and add the variety to its report."""
+def write_card(folder: Path, report: Json, licence: str) -> None:
+    """Write README.md, composition.png and the report, which gets the variety, into the data set's folder."""
     from datasets import load_from_disk
 
     saved = load_from_disk(str(folder))
     report["variety"] = variety(saved)
-    (folder / "cleaning_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
     counts = report["counts"]
     rejected = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected"].items()) or "none"
     (folder / "README.md").write_text(
@@ -88,39 +96,48 @@ def write_card(folder: Path, report: dict, licence: str) -> None:
     _draw(folder / "composition.png", counts["split, language, label"])
 
 
-def variety(saved) -> dict[str, dict[str, float]]:
+def variety(saved: "DatasetDict") -> dict[str, dict[str, float]]:
     """By language: rows measured, share of distinct 3-grams, share of the most common opening."""
-    grams: dict[str, list] = {}
+    measured: defaultdict[str, _Measured] = defaultdict(_Measured)
     for split in saved.values():
         for batch in split.select_columns(["language", "text"]).iter(batch_size=10_000):
             for language, text in zip(batch["language"], batch["text"], strict=True):
-                _count(grams.setdefault(language, [0, 0, set(), Counter()]), language, text)
+                measured[language].add(language, text)
     return {
         language: {
-            "rows": rows,
-            "distinct_3grams": round(len(distinct) / max(1, total), 4),
-            "most_common_opening": round(max(openings.values(), default=0) / max(1, rows), 4),
+            "rows": found.rows,
+            "distinct_3grams": round(len(found.distinct) / max(1, found.trigrams), 4),
+            "most_common_opening": round(max(found.openings.values(), default=0) / max(1, found.rows), 4),
         }
-        for language, (rows, total, distinct, openings) in sorted(grams.items())
+        for language, found in sorted(measured.items())
     }
 
 
-def _count(state: list, language: str, text: str) -> None:
-    if state[0] == MEASURED_ROWS:
-        return
-    units = (
-        [unit for unit in text if unit.isalnum()]
-        if language == "zh"
-        else re.sub(r"[^\w\s\u0b80-\u0bff]", " ", text.casefold()).split()
-    )
-    trigrams = list(zip(units, units[1:], units[2:], strict=False))
-    state[0] += 1
-    state[1] += len(trigrams)
-    state[2].update(hash(trigram) for trigram in trigrams)
-    state[3][tuple(units[:3])] += 1
+@dataclass
+class _Measured:
+    """What was counted of one language's first MEASURED_ROWS texts."""
+
+    rows: int = 0
+    trigrams: int = 0
+    distinct: set[int] = field(default_factory=set)  # hashes of trigrams
+    openings: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+    def add(self, language: str, text: str) -> None:
+        if self.rows == MEASURED_ROWS:
+            return
+        units = (
+            [unit for unit in text if unit.isalnum()]
+            if language == "zh"
+            else re.sub(r"[^\w\s\u0b80-\u0bff]", " ", text.casefold()).split()
+        )
+        trigrams = list(zip(units, units[1:], units[2:], strict=False))
+        self.rows += 1
+        self.trigrams += len(trigrams)
+        self.distinct.update(hash(trigram) for trigram in trigrams)
+        self.openings[tuple(units[:3])] += 1
 
 
-def _variety_table(measured: dict) -> str:
+def _variety_table(measured: dict[str, dict[str, float]]) -> str:
     lines = ["| language | rows measured | distinct 3-grams | most common opening |", "| --- | ---: | ---: | ---: |"]
     for language, found in measured.items():
         shares = f"{found['distinct_3grams']:.1%} | {found['most_common_opening']:.1%}"
@@ -137,9 +154,10 @@ def _tables(counts: dict[str, dict[str, int]]) -> str:
     return "\n\n".join(blocks)
 
 
-def _samples(saved, kinds: int) -> str:
+def _samples(saved: "DatasetDict", kinds: int) -> str:
     """The first training rows of each language and label: one each, or as many as make LEAST_SAMPLES."""
-    lines, seen = [], Counter()
+    lines: list[str] = []
+    seen: Counter[tuple[str, int]] = Counter()
     names = saved["train"].features["label"].names
     for batch in saved["train"].select(range(min(len(saved["train"]), MEASURED_ROWS))).iter(batch_size=10_000):
         for language, label, image, text in zip(
@@ -159,11 +177,10 @@ def _draw(path: Path, counts: dict[str, int]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    splits = ("train", "validation", "test")
     keys = sorted({tuple(name.split(", ")[1:]) for name in counts})
     figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
     bottoms = [0] * len(keys)
-    for split in splits:
+    for split in SPLITS:
         heights = [counts.get(", ".join((split, *key)), 0) for key in keys]
         axes.bar([" ".join(key) for key in keys], heights, bottom=bottoms, label=split)
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]

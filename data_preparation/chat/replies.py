@@ -1,6 +1,6 @@
-"""A chat reply in, checked meme items out, or the one word that says why it is none.
+"""Reads a chat model's reply: meme items or translations, or one word on why it holds none.
 
-Models were asked for JSON and mostly give it; some give Python lists, numbered `Image:`/`Text:` lines, quotes
+Models are told to answer in JSON and mostly do; some give Python lists, numbered `Image:`/`Text:` lines, quotes
 inside quotes, code fences or half a bracket. Whatever still shows its items plainly is read.
 """
 
@@ -9,9 +9,12 @@ import re
 
 import json_repair
 
-from text_checks import is_refusal
+from raw.raw_folder import Json
+from raw.text_checks import is_refusal
 
-ITEMS_FORMAT = {
+Item = dict[str, str]  # image: the description; text: what is written on the meme
+
+ITEMS_FORMAT: Json = {
     "type": "json_schema",
     "json_schema": {
         "name": "memes",
@@ -34,7 +37,7 @@ ITEMS_FORMAT = {
         },
     },
 }
-TRANSLATIONS_FORMAT = {
+TRANSLATIONS_FORMAT: Json = {
     "type": "json_schema",
     "json_schema": {
         "name": "translations",
@@ -60,18 +63,18 @@ TRAILING_STRUCTURE = re.compile(r"(?:[\s,;\[\]{}]|^(?:[-*•]|\(?\d{1,3}[.)])\s*
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 
 
-def classify(reply: dict) -> tuple[list[dict], str | None]:
+def read_items(reply: Json) -> tuple[list[Item], str | None]:
     """Items and None, or [] and one of length, content_filter, empty, refusal, malformed."""
-    content, fault = reply_content(reply)
-    if fault:
-        return [], fault
+    content, reason = reply_content(reply)
+    if reason:
+        return [], reason
     items = parse_items(content)
     if all(is_refusal(item["text"]) for item in items) and (items or is_refusal(content)):
         return [], "refusal"
     return (items, None) if items else ([], "malformed")
 
 
-def reply_content(reply: dict) -> tuple[str, str | None]:
+def reply_content(reply: Json) -> tuple[str, str | None]:
     """The reply's text without a reasoning model's thoughts, and why it cannot be used where it cannot."""
     choice = (reply.get("choices") or [{}])[0] or {}
     finish, message = choice.get("finish_reason"), choice.get("message") or {}
@@ -83,7 +86,7 @@ def reply_content(reply: dict) -> tuple[str, str | None]:
     return content, None
 
 
-def parse_items(content: str) -> list[dict[str, str]]:
+def parse_items(content: str) -> list[Item]:
     """[{"image", "text"}] from a reply's content, [] where there is no whole item."""
     content = FENCE.sub("", content).strip()
     for read in (_strict_json, _labelled_values, _repaired_json):
@@ -93,7 +96,7 @@ def parse_items(content: str) -> list[dict[str, str]]:
     return []
 
 
-def parse_translations(content: str) -> list | None:
+def parse_translations(content: str) -> list[object] | None:
     """The list of translations in a reply's content, None where there is none."""
     content = FENCE.sub("", content).strip()
     found = _loaded(content)
@@ -104,11 +107,11 @@ def parse_translations(content: str) -> list | None:
     return found if isinstance(found, list) else None
 
 
-def _strict_json(content: str) -> list[dict[str, str]]:
+def _strict_json(content: str) -> list[Item]:
     return _items_in(_loaded(content))
 
 
-def _repaired_json(content: str) -> list[dict[str, str]]:
+def _repaired_json(content: str) -> list[Item]:
     """What json_repair makes of it, once with and once without what follows the last closing bracket."""
     bracketed = _bracketed(content)
     if not bracketed:
@@ -135,7 +138,7 @@ def _bracketed(content: str) -> str:
     return content[opened.start() : closed + 1] if closed > opened.start() else content[opened.start() :]
 
 
-def _items_in(found: object) -> list[dict[str, str]]:
+def _items_in(found: object) -> list[Item]:
     """Items of a list of objects, of pairs, of a flat list of strings, or of an object that holds such a list."""
     if isinstance(found, dict):
         if {str(name).casefold() for name in found} >= {"image", "text"}:
@@ -149,20 +152,21 @@ def _items_in(found: object) -> list[dict[str, str]]:
     return [item for item in items if item]
 
 
-def _item(entry: object) -> dict[str, str] | None:
+def _item(entry: object) -> Item | None:
     if isinstance(entry, dict):
         named = {str(name).casefold().strip(): value for name, value in entry.items()}
-        pair = (named.get("image"), named.get("text"))
+        image, text = named.get("image"), named.get("text")
     elif isinstance(entry, list | tuple) and len(entry) == 2:
-        pair = tuple(LABEL.sub("", part, count=1) if isinstance(part, str) else part for part in entry)
+        image, text = (LABEL.sub("", part, count=1) if isinstance(part, str) else part for part in entry)
     else:
         return None
-    if not all(isinstance(part, str) and part.strip() for part in pair):
+    if not isinstance(image, str) or not isinstance(text, str):
         return None
-    return {"image": pair[0].strip(), "text": pair[1].strip()}
+    image, text = image.strip(), text.strip()
+    return {"image": image, "text": text} if image and text else None
 
 
-def _labelled_values(content: str) -> list[dict[str, str]]:
+def _labelled_values(content: str) -> list[Item]:
     labels = list(LABEL.finditer(content))
     ends = [label.start() for label in labels[1:]] + [len(content)]
     values = [
@@ -176,7 +180,7 @@ def _labelled_values(content: str) -> list[dict[str, str]]:
     return items
 
 
-def _quote_around(label: re.Match) -> str:
+def _quote_around(label: re.Match[str]) -> str:
     """The quote that opened before the label and is still open after it, as in 'Image: a cat'."""
     return QUOTES[label["opened"]] if label["opened"] and not label["closed"] else ""
 

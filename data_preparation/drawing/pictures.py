@@ -1,4 +1,4 @@
-"""Draw a meme: colour-emoji objects on a background, with the text that `meme_text` sets, and a caption of it.
+"""Draw a meme: colour-emoji objects on a background, with its text laid out by `text_layout`, and a caption of it.
 
 The objects are Noto's colour emoji. Every choice comes from the `random.Random` that is handed in.
 """
@@ -10,8 +10,9 @@ from functools import cache
 
 from PIL import Image, ImageDraw
 
-from meme_text import Block, font, lay_out, write
+from drawing.text_layout import Block, font, lay_out, write
 
+Colour = tuple[int, ...]  # red, green, blue
 EMOJI_PIXELS = 109  # the one bitmap size that Noto Color Emoji holds
 
 # What a caption calls an object: (emoji, the adjective it always carries). The name alone is the object's label.
@@ -134,7 +135,7 @@ def named_object(description: str) -> str | None:
 
 
 @cache
-def _object_pattern(name: str) -> re.Pattern:
+def _object_pattern(name: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{ALSO_CALLED.get(name, name + 's?')})\b", re.IGNORECASE)
 
 
@@ -165,16 +166,16 @@ def _background(size: tuple[int, int], rng: random.Random) -> tuple[Image.Image,
     return Image.new("RGB", size, colour), f"on {article} {name} background"
 
 
-def _shade(colour: tuple[int, ...], factor: float) -> tuple[int, ...]:
+def _shade(colour: Colour, factor: float) -> Colour:
     return tuple(max(0, min(255, round(channel * factor))) for channel in colour)
 
 
-def _gradient(size: tuple[int, int], above: tuple, below: tuple) -> Image.Image:
+def _gradient(size: tuple[int, int], above: Colour, below: Colour) -> Image.Image:
     ramp = Image.linear_gradient("L").resize(size)
     return Image.composite(Image.new("RGB", size, below), Image.new("RGB", size, above), ramp)
 
 
-def _stripes(size: tuple[int, int], colour: tuple, rng: random.Random) -> Image.Image:
+def _stripes(size: tuple[int, int], colour: Colour, rng: random.Random) -> Image.Image:
     canvas = Image.new("RGB", size, colour)
     pen, width = ImageDraw.Draw(canvas), max(size) // rng.randint(8, 14)
     slant = rng.choice([-size[1], 0, size[1]])
@@ -186,7 +187,7 @@ def _stripes(size: tuple[int, int], colour: tuple, rng: random.Random) -> Image.
     return canvas
 
 
-def _scene(size: tuple[int, int], colours: tuple, rng: random.Random) -> Image.Image:
+def _scene(size: tuple[int, int], colours: tuple[Colour, ...], rng: random.Random) -> Image.Image:
     horizon = round(size[1] * rng.uniform(0.45, 0.65))
     canvas = _gradient(size, colours[2], colours[3])
     canvas.paste(_gradient((size[0], horizon), colours[0], colours[1]), (0, 0))

@@ -1,4 +1,4 @@
-"""Set a meme's text: fonts for four languages, line breaking, white letters with a black outline or black on a bar.
+"""Lay out a meme's text: fonts for four languages, line breaking, white letters with a black outline or black on a bar.
 
 Noto Sans, Noto Sans CJK and Noto Sans Tamil come from Debian packages; HarfBuzz shapes Tamil through Pillow's Raqm
 layout. Nothing here is random.
@@ -37,18 +37,20 @@ class Block:
     depth: int
 
 
-class MissingFonts(RuntimeError):
+class MissingFontsError(RuntimeError):
     """A font is not installed; the message says which Debian packages hold it."""
 
 
 def require_fonts(root: Path = FONT_ROOT) -> None:
-    """Raise MissingFonts, with the remedy, unless every font lies under `root` and Pillow can shape Tamil."""
+    """Raise MissingFontsError, with the remedy, unless every font lies under `root` and Pillow can shape Tamil."""
     missing = [(root / file, package) for file, _, package in FONTS.values() if not (root / file).is_file()]
     if missing:
         packages = " ".join(sorted({package for _, package in missing}))
-        raise MissingFonts(f"missing {', '.join(str(path) for path, _ in missing)}: run `apt-get install {packages}`")
+        raise MissingFontsError(
+            f"missing {', '.join(str(path) for path, _ in missing)}: run `apt-get install {packages}`"
+        )
     if not (features.check("raqm") and features.check("fribidi")):
-        raise MissingFonts(
+        raise MissingFontsError(
             "this Pillow has no Raqm layout, which Tamil needs: use Pillow's own wheel, or "
             "`apt-get install libfribidi0`"
         )

@@ -45,8 +45,8 @@ def signatures(texts: Iterable[str], count: int, language: str) -> numpy.ndarray
 def similar_pairs(hashes: numpy.ndarray, rows: numpy.ndarray, threshold: float) -> numpy.ndarray:
     """Distinct (earlier, later) pairs of `rows` whose estimated similarity reaches the threshold: shape (n, 2).
 
-    Rows that meet in a band are compared with the eight before them and with the first there, not all with all: a
-    crowd of variants costs no more than its size, and stays connected.
+    Rows that meet in a band are compared with the eight before them and with the first there, not all with all: many
+    variants of one text cost no more than their number, and stay connected.
     """
     found = [numpy.empty((0, 2), dtype=numpy.int64)]
     for band in range(BANDS):
@@ -60,7 +60,7 @@ def similar_pairs(hashes: numpy.ndarray, rows: numpy.ndarray, threshold: float) 
 
 def _meetings(hashes: numpy.ndarray, rows: numpy.ndarray, band: int) -> numpy.ndarray:
     width = HASHES // BANDS
-    key = numpy.zeros(len(rows), dtype=numpy.uint64)
+    key: numpy.ndarray = numpy.zeros(len(rows), dtype=numpy.uint64)
     for column in range(band * width, (band + 1) * width):
         key = (key ^ hashes[rows, column]) * numpy.uint64(0x9E3779B97F4A7C15)
         key ^= key >> numpy.uint64(29)
@@ -76,10 +76,10 @@ def _meetings(hashes: numpy.ndarray, rows: numpy.ndarray, band: int) -> numpy.nd
 def repeats_of(hashes: numpy.ndarray, held_out: int, threshold: float) -> dict[int, int]:
     """For each row that nearly repeats an earlier one that stays: that earlier row.
 
-    The first `held_out` rows are there to be compared with; they always stay. Whoever repeats one of them is given it.
+    The first `held_out` rows are an evaluation set's, which always stay; a row that repeats one of them is given that.
     """
     like: dict[int, int] = {}
-    rows = numpy.arange(len(hashes))
+    rows: numpy.ndarray = numpy.arange(len(hashes))
     while True:
         pairs = similar_pairs(hashes, rows, threshold)
         pairs = pairs[pairs[:, 1] >= held_out]
@@ -90,12 +90,12 @@ def repeats_of(hashes: numpy.ndarray, held_out: int, threshold: float) -> dict[i
             if earlier not in dropped:
                 dropped.setdefault(later, earlier)
         like |= dropped
-        # With these gone others become neighbours: look again until nobody repeats anybody.
+        # With these gone others meet in a band: look again until no row repeats another.
         rows = rows[~numpy.isin(rows, list(dropped))]
 
 
 class Groups:
-    """Groups that must not be parted by a split: union-find, a set named by its first member in sort order."""
+    """Groups that must lie in one split: union-find, each set named by its first member in sort order."""
 
     def __init__(self) -> None:
         self._parents: dict[str, str] = {}

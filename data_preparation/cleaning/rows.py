@@ -1,4 +1,4 @@
-"""Raw files in, candidate rows out: normalised and checked one by one, with a reason for each that is refused."""
+"""Reads raw files and makes candidate rows of them: normalised and checked one by one, each reject with its reason."""
 
 import hashlib
 import json
@@ -6,16 +6,17 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from filecmp import cmp
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TypedDict
 
-from raw_folder import FolderConflict
-from text_checks import SCRIPT_SHARES, has_expected_script, is_refusal, letters_only
+from raw.raw_folder import LABELS, FolderConflictError, Json
+from raw.text_checks import SCRIPT_SHARES, has_expected_script, is_refusal, letters_only
 
-LABELS = ("ok", "offensive")
 RAW_FILE = re.compile(r"\d{4,}\.json")
 INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 # Joiners stay where they change what is seen: after a Tamil virama and inside emoji sequences.
@@ -33,6 +34,27 @@ STAGE_DIRECTION = re.compile(
     re.IGNORECASE,
 )
 WRAPPING_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」", "『": "』", "«": "»"}
+
+
+class Row(TypedDict):
+    """A meme in text, with the columns of the data set; `id` is <raw file below its root, no suffix>#<item>."""
+
+    id: str
+    image: str  # description, English
+    text: str
+    label: str
+    language: str
+    category: str
+    group: str
+    source: str  # model
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An item that makes no row, with the reason."""
+
+    entry: Json
+    reason: str
 
 
 def normalise(text: str) -> str:
@@ -67,22 +89,23 @@ def _quoted_apart(text: str) -> bool:
 def raw_paths(roots: list[Path], skipped: Path) -> Iterator[tuple[str, Path]]:
     """(path below its root, path) of every NNNN.json in an order that does not depend on which root holds it.
 
-    Passes over failed/, hidden folders and the folder `skipped`. Copies of a file count once; raises FolderConflict
-    where two roots hold different files of one name.
+    Passes over failed/, hidden folders and the folder `skipped`. Copies of a file count once.
+
+    Raises FolderConflictError where two roots hold different files of one name.
     """
     merged = merge(*(_sorted_paths(root, skipped) for root in roots))
     for (folder, _, name), found in groupby(merged, key=itemgetter(0)):
         path, *copies = (path for _, path in found)
         for copy in copies:
             if not cmp(path, copy, shallow=False):
-                raise FolderConflict(
-                    f"{path} and {copy} have one name and differ, as when a run was asked for twice: "
+                raise FolderConflictError(
+                    f"{path} and {copy} have one name and differ, as when two machines made the same run: "
                     "remove one of them with its translations, or rename its folders"
                 )
         yield Path(*folder, name).as_posix(), path
 
 
-def _sorted_paths(root: Path, skipped: Path) -> Iterator[tuple[tuple, Path]]:
+def _sorted_paths(root: Path, skipped: Path) -> Iterator[tuple[tuple[tuple[str, ...], int, str], Path]]:
     """((folders, length of the name, name), path): a folder's own files by number, then its subfolders."""
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(
@@ -94,13 +117,13 @@ def _sorted_paths(root: Path, skipped: Path) -> Iterator[tuple[tuple, Path]]:
             yield (Path(folder).relative_to(root).parts, len(name), name), Path(folder, name)
 
 
-def read_file(path: Path) -> tuple[dict | None, str]:
+def read_file(path: Path) -> tuple[Json | None, str]:
     """The raw document, or None with what is wrong with it."""
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
-    except (ValueError, OSError) as fault:
-        return None, f"unreadable: {type(fault).__name__}"
+    except (ValueError, OSError) as error:
+        return None, f"unreadable: {type(error).__name__}"
     if not isinstance(document, dict) or not isinstance(document.get("items"), list):
         return None, "it holds no list of items"
     if document.get("label") not in LABELS:
@@ -110,32 +133,33 @@ def read_file(path: Path) -> tuple[dict | None, str]:
     return document, ""
 
 
-def rows_of(document: dict, name: str, longest_text: int, longest_image: int) -> Iterator[tuple[dict, str | None]]:
-    """(row, reason) for each item; reason is None for a row that passes, whose text and image are then normalised.
+def rows_of(document: Json, name: str, longest_text: int, longest_image: int) -> Iterator[Row | Rejected]:
+    """A row for each item that passes the checks, with text and image normalised; the others as Rejected.
 
     `name` is the file's path below the raw root without its suffix, and makes the rows' ids.
     """
-    source = model_source(document)
     for index, item in enumerate(document["items"]):
-        row = {
+        row: Row = {
             "id": f"{name}#{index}",
-            "image": None,
-            "text": None,
+            "image": "",
+            "text": "",
             "label": document["label"],
             "language": document["language"],
             "category": str(document.get("category")),
-            "group": None,
-            "source": source,
+            "group": "",
+            "source": model_source(document),
         }
         if not isinstance(item, dict) or not all(isinstance(item.get(field), str) for field in ("image", "text")):
-            yield {**row, "item": item}, "malformed"
+            yield Rejected({**row, "image": None, "text": None, "group": None, "item": item}, "malformed")
             continue
         row["image"], row["text"] = normalise(item["image"]), normalise(item["text"])
         row["group"] = str(item.get("group") or row["id"])
-        yield row, item_fault(row, longest_text, longest_image)
+        reason = rejection_reason(row, longest_text, longest_image)
+        yield Rejected({**row}, reason) if reason else row
 
 
-def item_fault(row: dict, longest_text: int, longest_image: int) -> str | None:
+def rejection_reason(row: Row, longest_text: int, longest_image: int) -> str | None:
+    """One word on why the row is no data, or None."""
     if not any(map(str.isalnum, row["text"])) or not any(map(str.isalnum, row["image"])):
         return "empty"
     if len(row["text"]) > longest_text or len(row["image"]) > longest_image:
@@ -147,14 +171,14 @@ def item_fault(row: dict, longest_text: int, longest_image: int) -> str | None:
     return None
 
 
-def model_source(document: dict) -> str:
+def model_source(document: Json) -> str:
     """The model that wrote the text, and for a translation the one that translated it."""
-    asked, original = document.get("asked") or {}, document.get("source") or {}
-    model = str(asked.get("model"))
+    request, original = document.get("asked") or {}, document.get("source") or {}
+    model = str(request.get("model"))
     return f"{original.get('model')} > {model}" if original else model
 
 
-def text_key(row: dict) -> int:
+def text_key(row: Row) -> int:
     """64 bits that are the same for texts of a language that differ in case, spaces and punctuation only."""
     written = f"{row['language']}:{letters_only(row['text'])}"
     return int.from_bytes(hashlib.blake2b(written.encode(), digest_size=8).digest())

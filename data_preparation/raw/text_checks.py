@@ -60,7 +60,7 @@ def letters_only(text: str) -> str:
     return "".join(character for character in text.casefold() if unicodedata.category(character)[0] in "LMN")
 
 
-def translation_fault(source: str, translated: object, language: str) -> str | None:
+def translation_problem(source: str, translated: object, language: str) -> str | None:
     """Why `translated` is no translation of the English `source` into `language`, or None where it may be one."""
     if not isinstance(translated, str):
         return "malformed"

@@ -1,9 +1,10 @@
-"""Raw folders: one complete file a run, failures kept beside, nothing torn and nothing mixed.
+"""Raw folders: a file for each complete run, failed replies beside them, no half-written file, no mixed settings.
 
-    <model>_<prompt key>/NNNN.json          a reply that became data, with what was asked
-    <model>_<prompt key>/failed/NNNN-k.json the k-th reply of run NNNN that did not, with its reason
+    <model>_<prompt key>/NNNN.json           a reply that holds memes, with the request that it answers
+    <model>_<prompt key>/failed/NNNN-k.json  the k-th reply of run NNNN that holds none, with the reason
 
-Label, category and language stand inside each file; a folder's name is for people.
+Label, category and language are written in each file; a folder's name is for people. On disk the request (model,
+prompt hash, sampling) is the key `asked`.
 """
 
 import fcntl
@@ -14,24 +15,27 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+LABELS = ("ok", "offensive")
 RUN_FILES = "[0-9][0-9][0-9][0-9]*.json"
+Json = dict[str, Any]  # an object as json.loads gives it
 
 
-class FolderConflict(Exception):
-    """A raw folder holds something that must not be mixed with this run; the message names the choices."""
+class FolderConflictError(Exception):
+    """A raw folder's files do not fit what is to be done with them; the message names the choices."""
 
 
-def fingerprint(asked: dict) -> str:
+def fingerprint(request: Json) -> str:
     """16 hex digits over everything that changes what a model answers; the run number is not part of it."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(request, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def run_name(run: int) -> str:
     return f"{run:04d}.json"
 
 
-def write_json(path: Path, document: dict) -> None:
+def write_json(path: Path, document: Json) -> None:
     """Write aside, then rename: a reader, and a rerun after SIGKILL, sees a whole file or none.
 
     OSError names the file and the remedy, as on a full disk.
@@ -41,15 +45,15 @@ def write_json(path: Path, document: dict) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(aside, path)
-    except OSError as fault:
+    except OSError as error:
         aside.unlink(missing_ok=True)
         raise OSError(
-            f"{path} could not be written ({fault.strerror}): free some space, or make the folder writable, "
+            f"{path} could not be written ({error.strerror}): free some space, or make the folder writable, "
             "then run this again; what was written stays"
         ) from None
 
 
-def read_raw(path: Path) -> dict | None:
+def read_raw(path: Path) -> Json | None:
     """The file's document, or None when it is not one (cut short by a full disk or a power failure)."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +67,7 @@ def read_raw(path: Path) -> dict | None:
 def locked(path: Path, mode: int) -> Iterator[None]:
     """Hold a lock, LOCK_EX or LOCK_SH, on a folder or on a file, which is made where it is not there.
 
-    Raises FolderConflict where another process is in the way.
+    Raises FolderConflictError where another process holds it.
     """
     is_folder = path.is_dir()
     descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
@@ -71,7 +75,7 @@ def locked(path: Path, mode: int) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderConflict(
+            raise FolderConflictError(
                 f"{path if is_folder else path.parent} is being written by another process; wait for it or stop it"
             ) from None
         yield
@@ -92,23 +96,23 @@ def run_paths(folder: Path) -> list[Path]:
     return sorted(numbered, key=lambda path: int(path.stem))
 
 
-def finished_runs(folder: Path, asked: dict) -> set[int]:
-    """Numbers of the runs that are complete; a torn file is set aside as missing.
+def finished_runs(folder: Path, request: Json) -> set[int]:
+    """Numbers of the runs that are complete; one whose file is cut short counts as missing.
 
-    Raises FolderConflict when a file was asked for otherwise than `asked` (which holds no run number).
+    Raises FolderConflictError when a file answers another request than `request` (which holds no run number).
     """
     finished = set()
     for path in run_paths(folder):
         document = read_raw(path)
         if document is None:
             continue
-        if document["asked"].get("fingerprint") != fingerprint(asked):
-            raise FolderConflict(_conflict(path, document["asked"], asked))
+        if document["asked"].get("fingerprint") != fingerprint(request):
+            raise FolderConflictError(_conflict(path, document["asked"], request))
         finished.add(int(path.stem))
     return finished
 
 
-def _conflict(path: Path, before: dict, now: dict) -> str:
+def _conflict(path: Path, before: Json, now: Json) -> str:
     changed = [
         f"{name} was {before.get(name)!r} and is now {value!r}"
         for name, value in now.items()
@@ -116,15 +120,14 @@ def _conflict(path: Path, before: dict, now: dict) -> str:
     ]
     what = "; ".join(changed) or "it carries another fingerprint"
     return (
-        f"{path} was asked for otherwise: {what}. Mixing both would spoil the data. "
+        f"{path} was made with other settings: {what}. Mixing both would spoil the data. "
         f"Set these back, choose another output folder, or move {path.parent} away"
     )
 
 
-def keep_failure(folder: Path, run: int, asked: dict, failure: dict) -> Path:
-    """Keep a reply that is no data as failed/NNNN-k.json, k counting on over reruns."""
+def keep_failure(folder: Path, run: int, request: Json, failure: Json) -> None:
+    """Keep a reply that cannot be used as failed/NNNN-k.json, k counting on over reruns."""
     failed = folder / "failed"
     taken = [int(path.stem.split("-")[1]) for path in failed.glob(f"{run:04d}-*.json")]
     path = failed / f"{run:04d}-{max(taken, default=0) + 1}.json"
-    write_json(path, {"asked": {**asked, "run": run, "fingerprint": fingerprint(asked)}, **failure})
-    return path
+    write_json(path, {"asked": {**request, "run": run, "fingerprint": fingerprint(request)}, **failure})

@@ -1,4 +1,4 @@
-"""A data set's folder: written aside by the datasets library, then put in place whole."""
+"""A data set's folder: written aside by the `datasets` library, then moved into place whole."""
 
 import fcntl
 import filecmp
@@ -6,20 +6,26 @@ import hashlib
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from raw_folder import locked
+from cleaning.rows import Row
+from raw.raw_folder import LABELS, Json, locked
+
+if TYPE_CHECKING:
+    from datasets import Features
+    from datasets.arrow_writer import ArrowWriter
 
 SPLITS = ("train", "validation", "test")
 REPORT = "cleaning_report.json"
-COLUMNS = ("id", "image", "text", "label", "language", "category", "group", "source")
+COLUMNS = tuple(Row.__annotations__)
 ROWS_A_BATCH = 10_000
 SHARD_BYTES = 500_000_000
 
 
-class OutputConflict(Exception):
+class OutputConflictError(Exception):
     """OUTPUT_DIR holds something that is not ours to replace."""
 
 
@@ -29,7 +35,7 @@ def check_output(output: Path) -> None:
     if earlier.exists():
         shutil.rmtree(earlier) if output.exists() else earlier.rename(output)
     if output.is_dir() and any(output.iterdir()) and not (output / REPORT).exists():
-        raise OutputConflict(
+        raise OutputConflictError(
             f"OUTPUT_DIR={output} holds something that is no data set of this script: set OUTPUT_DIR to a new folder"
         )
 
@@ -72,7 +78,7 @@ def _same_files(one: Path, other: Path) -> bool:
     return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])
 
 
-def write_dataset(folder: Path, rows: Callable[[], Iterator[tuple[str, dict]]], seed: int) -> dict:
+def write_dataset(folder: Path, rows: Iterator[tuple[str, Row]], seed: int) -> Json:
     """Save all splits below `folder`; gives the counts by split, label, language, category and source, and a digest.
 
     The same rows give the same bytes: file names, fingerprints and row order hold nothing of the time or the machine.
@@ -80,10 +86,10 @@ def write_dataset(folder: Path, rows: Callable[[], Iterator[tuple[str, dict]]], 
     from datasets import ClassLabel, Features, Value
 
     features = Features(
-        {name: ClassLabel(names=["ok", "offensive"]) if name == "label" else Value("string") for name in COLUMNS}
+        {name: ClassLabel(names=list(LABELS)) if name == "label" else Value("string") for name in COLUMNS}
     )
-    counts: dict[str, Counter] = defaultdict(Counter)
-    digests = _write_tables(folder.parent, features, rows(), counts)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    digests = _write_tables(folder.parent, features, rows, counts)
     _save(folder, features, digests)
     return {
         "seed": seed,
@@ -93,19 +99,21 @@ def write_dataset(folder: Path, rows: Callable[[], Iterator[tuple[str, dict]]], 
 
 
 def _write_tables(
-    aside: Path, features, rows: Iterator[tuple[str, dict]], counts: dict[str, Counter]
+    aside: Path, features: "Features", rows: Iterator[tuple[str, Row]], counts: dict[str, Counter[str]]
 ) -> dict[str, str]:
     """One Arrow file a split; gives a digest of each split's rows."""
     from datasets.arrow_writer import ArrowWriter
 
     writers = {split: ArrowWriter(features=features, path=str(aside / f"{split}.arrow")) for split in SPLITS}
     digests = {split: hashlib.sha256() for split in SPLITS}
-    pending: dict[str, list[dict]] = {split: [] for split in SPLITS}
+    pending: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for split, row in rows:
         pending[split].append(row)
         digests[split].update(json.dumps(row, sort_keys=True).encode())
-        for name in ("label", "language", "category", "source"):
-            counts[name][row[name]] += 1
+        counts["label"][row["label"]] += 1
+        counts["language"][row["language"]] += 1
+        counts["category"][row["category"]] += 1
+        counts["source"][row["source"]] += 1
         counts["split"][split] += 1
         counts["split, language, label"][f"{split}, {row['language']}, {row['label']}"] += 1
         if len(pending[split]) == ROWS_A_BATCH:
@@ -116,13 +124,14 @@ def _write_tables(
     return {split: digest.hexdigest() for split, digest in digests.items()}
 
 
-def _flush(writer, rows: list[dict]) -> None:
+def _flush(writer: "ArrowWriter", rows: list[Row]) -> None:
     if rows:
-        writer.write_batch({name: [row[name] for row in rows] for name in COLUMNS})
+        columns: dict[str, list[object]] = {name: [dict(row)[name] for row in rows] for name in COLUMNS}
+        writer.write_batch(columns)
         rows.clear()
 
 
-def _save(folder: Path, features, digests: dict[str, str]) -> None:
+def _save(folder: Path, features: "Features", digests: dict[str, str]) -> None:
     from datasets import Dataset, DatasetDict, DatasetInfo, disable_progress_bars
 
     disable_progress_bars()

@@ -1,4 +1,4 @@
-"""Google Cloud Translation v2 by API key: batches within its limits, quota refusals waited out, others told apart.
+"""Google Cloud Translation v2 by API key: batches within its limits, a quota waited out, a refused key ends the run.
 
 Limits as documented: 128 segments and 100 KB a request. Quota refusals are 403 with reason rateLimitExceeded or
 userRateLimitExceeded; every other 403 (key, billing, API off, daily quota) stays as it is until a person acts.
@@ -7,10 +7,14 @@ userRateLimitExceeded; every other 403 (key, billing, API off, daily quota) stay
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from adaptive_pace import backoff_seconds
-from together_chat import RequestFailed, StopRun, Usage, retry_after_seconds
+from chat.sending import AbortRunError, Failure, RequestFailedError, Usage, backoff_seconds, retry_after_seconds
+from raw.raw_folder import Json
+
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
 
 MODEL_ID = "google/translate-v2"
 MOST_SEGMENTS = 128
@@ -55,62 +59,63 @@ class GoogleTranslate:
         options = {"api_endpoint": endpoint.rstrip("/")} if endpoint else None
         self._client = Client(credentials=credentials, _http=session, client_options=options)
         self._api_key, self._most_retries, self._usage = api_key, most_retries, usage
-        session.request = _with_timeout(session.request, timeout_s)
+        # The client offers no setting for its time limit of a minute.
+        session.request = _with_timeout(session.request, timeout_s)  # type: ignore[method-assign]
 
-    def translate(self, texts: list[str], language: str) -> list[dict]:
-        """Entries with `translatedText`; raises StopRun where nothing else would fare better, else RequestFailed."""
+    def translate(self, texts: list[str], language: str) -> list[Json]:
+        """Entries with `translatedText`.
+
+        Raises AbortRunError where no other request would fare better, else RequestFailedError.
+        """
         if sum(map(json_bytes, texts)) + ENVELOPE_BYTES > MOST_BYTES:
-            raise RequestFailed("too_long", "the text exceeds the 100 KB that a request may hold")
+            raise RequestFailedError("too_long", "the text exceeds the 100 KB that a request may hold")
         attempt = refusals = 0
         while True:
             self._usage.requests += 1
-            fault = self._send(texts, language)
-            if isinstance(fault, list):
-                return fault
-            reason, detail, wait = fault
-            if reason == "rate_limited":
+            answer = self._send(texts, language)
+            if not isinstance(answer, Failure):
+                return answer
+            if answer.reason == "rate_limited":
                 self._usage.rate_limited += 1
                 refusals += 1
-                _pause(backoff_seconds(refusals, first=1.0) if wait is None else wait)
+                _pause(backoff_seconds(refusals, first=1.0) if answer.retry_after is None else answer.retry_after)
                 continue
-            if reason != "transient" or attempt >= self._most_retries:
-                raise RequestFailed(reason, detail)
+            if answer.reason != "transient" or attempt >= self._most_retries:
+                raise RequestFailedError(answer.reason, answer.detail)
             self._usage.retries += 1
-            _pause(backoff_seconds(attempt) if wait is None else wait)
+            _pause(backoff_seconds(attempt) if answer.retry_after is None else answer.retry_after)
             attempt += 1
 
-    def _send(self, texts: list[str], language: str) -> list[dict] | tuple[str, str, float | None]:
+    def _send(self, texts: list[str], language: str) -> list[Json] | Failure:
         import requests
         from google.api_core.exceptions import GoogleAPICallError
 
         try:
             return self._client.translate(texts, target_language=language, source_language="en", format_="text")
-        except GoogleAPICallError as fault:
-            return self._status_fault(fault)
-        except requests.RequestException as fault:
-            return "transient", self._scrubbed(repr(fault)), None
-        except (ValueError, AttributeError) as fault:  # cut short, no JSON, or another number of translations
-            return "transient", self._scrubbed(f"unreadable answer: {fault}")[:300], None
+        except GoogleAPICallError as error:
+            return self._refused(error)
+        except requests.RequestException as error:
+            return Failure("transient", self._scrubbed(repr(error)))
+        except (ValueError, AttributeError) as error:  # cut short, no JSON, or another number of translations
+            return Failure("transient", self._scrubbed(f"unreadable answer: {error}")[:300])
 
-    def _status_fault(self, fault) -> tuple[str, str, float | None]:
-        status = int(fault.code)
-        reasons = {error.get("reason") for error in fault.errors if isinstance(error, dict)}
-        wait = retry_after_seconds(fault.response.headers) if fault.response is not None else None
-        detail = self._scrubbed(f"{status} {fault.message}")[:300]
+    def _refused(self, error: "GoogleAPICallError") -> Failure:
+        status = int(error.code or 0)
+        reasons = {entry.get("reason") for entry in error.errors if isinstance(entry, dict)}
+        wait = retry_after_seconds(error.response.headers) if error.response is not None else None
+        detail = self._scrubbed(f"{status} {error.message}")[:300]
         if status in (403, 429) and reasons & RATE_REASONS or status == 429:
-            return "rate_limited", detail, wait
-        if status in (401, 403) or status == 400 and "key" in fault.message.casefold():
-            raise StopRun(f"Google refuses: {detail}. {REMEDY}")
-        return ("transient" if status in TRANSIENT else f"http_{status}"), detail, wait
+            return Failure("rate_limited", detail, wait)
+        if status in (401, 403) or status == 400 and "key" in error.message.casefold():
+            raise AbortRunError(f"Google refuses: {detail}. {REMEDY}")
+        return Failure("transient" if status in TRANSIENT else f"http_{status}", detail, wait)
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._api_key, "***")
 
 
-def _with_timeout(request, timeout_s: float):
-    """The library's own time limit of a minute cannot be set from outside."""
-
-    def timed(*args, **kwargs):
+def _with_timeout(request: Callable[..., Any], timeout_s: float) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
         return request(*args, **{**kwargs, "timeout": timeout_s})
 
     return timed

@@ -3,12 +3,14 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-from meme_drawing import OBJECTS
+from drawing.pictures import OBJECTS
+from raw.raw_folder import LABELS
 
 TEMPLATE = Path(__file__).with_suffix(".md")
-LABELS, EXAMPLES_A_LABEL = ("ok", "offensive"), 3
+EXAMPLES_A_LABEL = 3
 COLOURS = {"ok": "#0b6885", "offensive": "#b53c0c"}
 
 
@@ -36,13 +38,13 @@ def card_files(folder: Path, drawn_with: str) -> dict[str, bytes]:
     return {"composition.png": composition_plot(kinds, held_out_kinds), "README.md": card.encode()}
 
 
-def listed(values) -> str:
+def listed(values: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(Counter(values).items()))
 
 
-def example_table(held_out: list[dict], label: str) -> str:
+def example_table(held_out: list[dict[str, str]], label: str) -> str:
     """The first memes of a label, a language each as far as they go, as a row of pictures above their captions."""
-    first: dict[str, dict] = {}
+    first: dict[str, dict[str, str]] = {}
     for row in held_out:
         if row["label"] == label:
             first.setdefault(row["language"], row)
@@ -55,7 +57,7 @@ def example_table(held_out: list[dict], label: str) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def composition_plot(train: Counter, held_out: Counter) -> bytes:
+def composition_plot(train: Counter[tuple[str, str]], held_out: Counter[tuple[str, str]]) -> bytes:
     """Two panels of bars by language and label, PNG; the file holds no date and no version."""
     import matplotlib
 

@@ -4,11 +4,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from raw_folder import (
-    FolderConflict,
+from pydantic import AfterValidator, Field
+
+from chat.job_runner import Written
+from raw.raw_folder import (
+    FolderConflictError,
+    Json,
     fingerprint,
     finished_runs,
     keep_failure,
@@ -17,16 +23,11 @@ from raw_folder import (
     run_paths,
     write_json,
 )
-from shards import owns
-from text_checks import LANGUAGE_NAMES
+from raw.shards import hold_runs, owns
+from raw.text_checks import LANGUAGE_NAMES
 
-CODES = {"zh", "ms", "ta"}
+CODES = tuple(sorted(LANGUAGE_NAMES.values()))
 LOCALE = re.compile(r"^(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:[.@][\w-]+)*(?::.*)?$")
-
-
-def items_digest(items: list[dict]) -> str:
-    """Tells whether a source file still holds what was translated."""
-    return hashlib.sha256(json.dumps(items, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def full_language_names(value: str) -> str:
@@ -34,7 +35,7 @@ def full_language_names(value: str) -> str:
 
 
 def language_codes(value: str) -> str:
-    return _languages(value, tuple(sorted(CODES)), "as a code")
+    return _languages(value, CODES, "as a code")
 
 
 def _languages(value: str, known: tuple[str, ...], how: str) -> str:
@@ -65,41 +66,49 @@ def raw_folders(value: str) -> str:
     return ",".join(str(folder) for folder in dict.fromkeys(folders))
 
 
+DirName = Annotated[str, AfterValidator(raw_folders), Field(description="raw folder to translate, several with commas")]
+
+
+def items_digest(items: list[Json]) -> str:
+    """Tells whether a source file still holds what was translated."""
+    return hashlib.sha256(json.dumps(items, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class TranslationJob:
     """One source file and where its translation goes."""
 
     source: str  # <folder>/<NNNN.json>
-    document: dict
+    document: Json
     folder: Path
     run: int
     language_name: str  # as LANGUAGE gives it
-    asked: dict
+    request: Json  # what `asked` holds on disk
 
     @property
     def language(self) -> str:
         return LANGUAGE_NAMES.get(self.language_name, self.language_name)
 
     @property
-    def items(self) -> list[dict]:
+    def items(self) -> list[Json]:
         return self.document["items"]
 
-    def write(self, done: dict[int, str], faults: dict[int, str], replies: list[dict]) -> None:
+    def write(self, done: dict[int, str], problems: dict[int, str], replies: list[Json]) -> None:
         """Items keep their source's order, picture and group; one that was dropped is absent, with its reason."""
         dropped = [
             {"group": self.items[index]["group"], "text": self.items[index]["text"], "reason": reason}
-            for index, reason in sorted(faults.items())
+            for index, reason in sorted(problems.items())
         ]
         original = self.document["asked"]
         write_json(
             self.folder / run_name(self.run),
             {
                 "asked": {
-                    **self.asked,
+                    **self.request,
                     "prompt_key": original.get("prompt_key"),
                     "run": self.run,
                     "language": self.language,
-                    "fingerprint": fingerprint(self.asked),
+                    "fingerprint": fingerprint(self.request),
                 },
                 "label": self.document["label"],
                 "category": self.document["category"],
@@ -116,8 +125,8 @@ class TranslationJob:
             },
         )
 
-    def keep_failure(self, failure: dict) -> None:
-        keep_failure(self.folder, self.run, self.asked, {"source": self.source, **failure})
+    def keep_failure(self, failure: Json) -> None:
+        keep_failure(self.folder, self.run, self.request, {"source": self.source, **failure})
 
 
 @dataclass(frozen=True)
@@ -127,17 +136,17 @@ class FolderPlan:
     sources: list[Path]
     folder: Path
     language_name: str
-    asked: dict
+    request: Json
 
     def missing(self) -> Iterator[TranslationJob]:
         """Jobs for the source files that have no translation yet; a source that is not whole is passed over."""
-        finished = finished_runs(self.folder, self.asked)
+        finished = finished_runs(self.folder, self.request)
         for path in self.sources:
             document = read_raw(path)
             if document is None:
                 continue
             if document.get("language") != "en":
-                raise FolderConflict(
+                raise FolderConflictError(
                     f"{path} is itself a translation ({document.get('language')}): set DIR_NAME to the English folder"
                 )
             run = int(path.stem)
@@ -145,25 +154,58 @@ class FolderPlan:
                 self._check_source(run, document)
                 continue
             yield TranslationJob(
-                f"{path.parent.name}/{path.name}", document, self.folder, run, self.language_name, self.asked
+                f"{path.parent.name}/{path.name}", document, self.folder, run, self.language_name, self.request
             )
 
-    def _check_source(self, run: int, document: dict) -> None:
-        translated = read_raw(self.folder / run_name(run))
-        if (translated["source"] or {}).get("items_sha256") != items_digest(document["items"]):
-            raise FolderConflict(
+    def _check_source(self, run: int, document: Json) -> None:
+        translated = read_raw(self.folder / run_name(run)) or {}
+        if (translated.get("source") or {}).get("items_sha256") != items_digest(document["items"]):
+            raise FolderConflictError(
                 f"{self.folder / run_name(run)} translates an earlier {run_name(run)}: its source was "
                 f"generated again since. Move {self.folder} away to translate the new one"
             )
 
 
-def plan_folder(source: Path, language_name: str, asked: dict, shard: str) -> FolderPlan:
-    """What the shard is to translate of a folder: the translations of a run are the shard's that has the run."""
+@dataclass(frozen=True)
+class TranslationPlan:
+    """All that a call is to translate: the jobs, and how many files were there already."""
+
+    jobs: list[TranslationJob]
+    present: int
+
+    def summary(self, written: Written, languages: str, failures: str = "") -> str:
+        """The last line on stdout."""
+        return (
+            f"wrote {written.files:,} files ({written.items:,} items, {written.dropped:,} dropped"
+            f"{': ' + failures if failures else ''}) in {languages} ({self.present:,} were there, "
+            f"{len(self.jobs) - written.files:,} missing)"
+        )
+
+
+@contextmanager
+def planned(dir_name: str, languages: str, request: Json, shard: str) -> Iterator[TranslationPlan]:
+    """What is to be translated of all folders into all languages, with its folders locked until the end.
+
+    The translations of a run are the shard's that has the run.
+    """
+    plans = [
+        _plan_folder(Path(folder), name, request, shard)
+        for folder in dir_name.split(",")
+        for name in languages.split(",")
+    ]
+    with ExitStack() as held:
+        for plan in plans:
+            held.enter_context(hold_runs(plan.folder, shard))
+        jobs = [job for plan in plans for job in plan.missing()]
+        yield TranslationPlan(jobs, sum(len(plan.sources) for plan in plans) - len(jobs))
+
+
+def _plan_folder(source: Path, language_name: str, request: Json, shard: str) -> FolderPlan:
     source = source.resolve()
     own = [path for path in run_paths(source) if owns(shard, int(path.stem))]
     return FolderPlan(
         own,
         source.parent / f"{language_name}_{source.name}",
         language_name,
-        {**asked, "to": LANGUAGE_NAMES.get(language_name, language_name)},
+        {**request, "to": LANGUAGE_NAMES.get(language_name, language_name)},
     )

@@ -1,9 +1,9 @@
 """SHARD=i/n: several machines share the runs of a folder without talking to each other.
 
-Run r, and every translation of it, belongs to shard (r - 1) mod n + 1: its number alone decides, so no two shards ask
-for the same, and their files can be copied together. A shard leaves an empty file `.shard-<i>-of-<n>` in each folder.
-It is the lock by which shards write to one folder side by side, and it tells a later call with another n, or none,
-that other machines may hold files of this folder, which it would otherwise pay for again.
+Run r, and every translation of it, belongs to shard (r - 1) mod n + 1: its number alone decides, so no two shards
+request the same, and their files can be copied together. A shard leaves an empty file `.shard-<i>-of-<n>` in each
+folder. It is the lock by which shards write to one folder side by side, and it tells a later call with another n, or
+none, that other machines may hold files of this folder, which it would otherwise pay for again.
 """
 
 import fcntl
@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from raw_folder import FolderConflict, locked, remove_partials
+from raw.raw_folder import FolderConflictError, locked, remove_partials
 
 WHOLE = "1/1"
-SHARD_FIELD = "this machine's part of the work, i/n: 1/4, 2/4, 3/4 and 4/4 on four machines; 1/1 is all of it"
 
 
 def known_shard(value: str) -> str:
@@ -35,9 +34,10 @@ def owns(shard: str, run: int) -> bool:
 
 @contextmanager
 def hold_runs(folder: Path, shard: str) -> Iterator[None]:
-    """Keep every process out whose runs of this folder are also this shard's, so that no request is paid for twice.
+    """Lock this shard's runs of the folder against other processes, so that no request is paid for twice.
 
-    Raises FolderConflict where there is one, or where runs of this shard may lie on a machine whose files are not here.
+    Raises FolderConflictError where another process has some of them, or where files of this shard may lie on a
+    machine whose folder was not copied here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as locks:
@@ -58,14 +58,14 @@ def _lock_shard(folder: Path, shard: str, locks: ExitStack) -> None:
             if _overlap(shard, other):
                 with locked(_mark(folder, other), fcntl.LOCK_SH):
                     pass
-    except FolderConflict:
+    except FolderConflictError:
         if is_new:
             mark.unlink()
         raise
 
 
 def _check_gathered(folder: Path, shard: str) -> None:
-    """What other shards of an earlier division have asked for must be here before it is divided anew."""
+    """What shards of another division have got must be here before the runs are divided anew."""
     here = _shards_of(folder)
     divisions = {count for _, count in map(_parts, here)}
     away = [
@@ -75,10 +75,10 @@ def _check_gathered(folder: Path, shard: str) -> None:
         if f"{index}/{count}" not in here | {shard} and _overlap(f"{index}/{count}", shard)
     ]
     if away:
-        raise FolderConflict(
-            f"{folder} holds SHARD={', '.join(sorted(here))}, and runs that SHARD={shard} would ask for may lie on the "
+        raise FolderConflictError(
+            f"{folder} holds SHARD={', '.join(sorted(here))}, and runs that SHARD={shard} would request may lie on the "
             f"machine of SHARD={away[0]}{f' and {len(away) - 1} more' if len(away) > 1 else ''}: copy their folders "
-            f"into this one first, hidden files too, or set SHARD as it was. Where they were never asked for, remove "
+            f"into this one first, hidden files too, or set SHARD as it was. Where they were never made, remove "
             f"{folder}/.shard-*"
         )
 

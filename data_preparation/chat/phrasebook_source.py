@@ -13,15 +13,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-MODEL_ID = "offline/phrasebook"
-LANGUAGES = ("en", "zh", "ms", "ta")
+from raw.raw_folder import Json
+from raw.text_checks import LANGUAGE_NAMES
+
+PHRASEBOOK = "offline/phrasebook"  # the MODEL_ID that stands for it
+LANGUAGES = ("en", *LANGUAGE_NAMES.values())
+Wording = dict[str, str]  # language code: the wording of one thing in that language
+Filling = dict[str, Wording]  # slot: what fills it
 SLOT = re.compile(r"\{(\w+)\}")
 # A slot opens a sentence at the start, or after a full stop, with opening quotes and brackets passed over.
 SENTENCE_OPENS = re.compile(r"(?:^|[.!?…][\"'”’)]*\s+)[\"'“‘(]*$")
 
 
-class PhrasebookFault(Exception):
-    """The phrasebook cannot give what was asked; the message says what it can."""
+class PhrasebookError(Exception):
+    """The phrasebook is broken or cannot give what was requested; the message says where, or what it can give."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,14 @@ class Idea:
 
 @dataclass(frozen=True)
 class Phrasebook:
-    """Ideas by id, and the fillings of each slot, by language."""
+    """Ideas by id, and the wordings that each slot can take, by language."""
 
     ideas: dict[str, Idea]
-    slots: dict[str, list[dict[str, str]]]
+    slots: dict[str, list[Wording]]
 
 
 def load_phrasebook(folder: Path) -> Phrasebook:
-    """Read <folder>/slots.json and <folder>/<label>/<area>.jsonl; faults name file and line."""
+    """Read <folder>/slots.json and <folder>/<label>/<area>.jsonl; errors name file and line."""
     slots = json.loads((folder / "slots.json").read_text(encoding="utf-8"))
     ideas: dict[str, Idea] = {}
     for path in sorted(folder.glob("*/*.jsonl")):
@@ -53,25 +58,25 @@ def load_phrasebook(folder: Path) -> Phrasebook:
     return Phrasebook(ideas, slots)
 
 
-def _add_idea(ideas: dict[str, Idea], slots: dict, line: str, where: str) -> None:
+def _add_idea(ideas: dict[str, Idea], slots: dict[str, list[Wording]], line: str, where: str) -> None:
     try:
         entry = json.loads(line)
         idea = Idea(entry["id"], entry["key"], entry["image"], {language: entry[language] for language in LANGUAGES})
-    except (ValueError, KeyError, TypeError) as fault:
-        raise PhrasebookFault(f"phrasebook {where}: not an idea ({type(fault).__name__}: {fault})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PhrasebookError(f"phrasebook {where}: not an idea ({type(error).__name__}: {error})") from None
     used = {language: set(SLOT.findall(template)) for language, template in idea.templates.items()}
     unknown = set(SLOT.findall(idea.image)) - used["en"] | used["en"] - set(slots)
     if unknown or any(names != used["en"] for names in used.values()):
-        raise PhrasebookFault(f"phrasebook {where}: slots differ between languages or are unknown: {used}")
+        raise PhrasebookError(f"phrasebook {where}: slots differ between languages or are unknown: {used}")
     if idea.id in ideas:
-        raise PhrasebookFault(f"phrasebook {where}: the id {idea.id} is taken")
+        raise PhrasebookError(f"phrasebook {where}: the id {idea.id} is taken")
     ideas[idea.id] = idea
 
 
-def fill(template: str, filling: dict[str, dict[str, str]], language: str) -> str:
+def fill(template: str, filling: Filling, language: str) -> str:
     """Put the filling's wording into the template, with a capital where a slot opens a sentence."""
 
-    def wording(match: re.Match) -> str:
+    def wording(match: re.Match[str]) -> str:
         word = filling[match[1]][language]
         opens = SENTENCE_OPENS.search(template[: match.start()])
         return word[0].upper() + word[1:] if opens else word
@@ -79,7 +84,7 @@ def fill(template: str, filling: dict[str, dict[str, str]], language: str) -> st
     return SLOT.sub(wording, template)
 
 
-def fillings_of(book: Phrasebook, idea: Idea, seed: int = 1) -> list[dict[str, dict[str, str]]]:
+def fillings_of(book: Phrasebook, idea: Idea, seed: int = 1) -> list[Filling]:
     """Every filling of the idea's slots in a seeded order; one empty filling for an idea without slots."""
     names = sorted(set(SLOT.findall(idea.templates["en"])))
     choices = [
@@ -89,7 +94,7 @@ def fillings_of(book: Phrasebook, idea: Idea, seed: int = 1) -> list[dict[str, d
     return choices
 
 
-def sequence(book: Phrasebook, key: str, seed: int) -> list[tuple[Idea, dict]]:
+def sequence(book: Phrasebook, key: str, seed: int) -> list[tuple[Idea, Filling]]:
     """All (idea, filling) pairs of a key in the order in which runs take them."""
     ideas = sorted((idea for idea in book.ideas.values() if idea.key == key), key=lambda idea: idea.id)
     remaining = [(idea, fillings_of(book, idea, seed)) for idea in ideas]
@@ -101,20 +106,19 @@ def sequence(book: Phrasebook, key: str, seed: int) -> list[tuple[Idea, dict]]:
     return ordered
 
 
-def runs_in(pairs: list, items_a_reply: int) -> int:
+def runs_in(pairs: list[tuple[Idea, Filling]], items_a_reply: int) -> int:
     return -(-len(pairs) // items_a_reply)
 
 
 def key_digest(book: Phrasebook, key: str) -> str:
     """Hash of everything that a key's sequence is made of, so that an edited phrasebook is noticed."""
-    ideas = [[idea.id, idea.image, idea.templates] for idea in book.ideas.values() if idea.key == key]
-    used = {name for idea in ideas for name in SLOT.findall(idea[2]["en"])}
-    slots = {name: book.slots[name] for name in used}
-    written = json.dumps([sorted(ideas, key=lambda idea: idea[0]), slots], sort_keys=True)
+    ideas = sorted((idea for idea in book.ideas.values() if idea.key == key), key=lambda idea: idea.id)
+    slots = {name: book.slots[name] for idea in ideas for name in SLOT.findall(idea.templates["en"])}
+    written = json.dumps([[[idea.id, idea.image, idea.templates] for idea in ideas], slots], sort_keys=True)
     return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
-def generation_reply(pairs: list, key: str, run: int, items_a_reply: int) -> dict:
+def generation_reply(pairs: list[tuple[Idea, Filling]], key: str, run: int, items_a_reply: int) -> Json:
     """What a chat completion holds: content is a JSON list of {"image", "text"}; idea_ids name their ideas."""
     chosen = pairs[(run - 1) * items_a_reply : run * items_a_reply]
     items = [
@@ -124,7 +128,7 @@ def generation_reply(pairs: list, key: str, run: int, items_a_reply: int) -> dic
     return _completion(f"phrasebook-{key}-{run:04d}", items, [idea.id for idea, _ in chosen])
 
 
-def translation_reply(book: Phrasebook, items: list[dict], language: str, name: str) -> dict:
+def translation_reply(book: Phrasebook, items: list[Json], language: str, name: str) -> Json:
     """A chat completion whose content is {"translations": [...]}, found by idea and English wording."""
     written = [_translated(book, item["group"], item["text"], language) for item in items]
     return _completion(name, {"translations": written}, [item["group"] for item in items])
@@ -132,7 +136,7 @@ def translation_reply(book: Phrasebook, items: list[dict], language: str, name: 
 
 def _translated(book: Phrasebook, group: str, text: str, language: str) -> str:
     if group not in book.ideas:
-        raise PhrasebookFault(
+        raise PhrasebookError(
             f"the phrasebook translates only its own ideas, and {group} is none of them: "
             "set MODEL_ID to a chat model and API_KEY to translate other text"
         )
@@ -140,16 +144,16 @@ def _translated(book: Phrasebook, group: str, text: str, language: str) -> str:
     for filling in fillings_of(book, idea):
         if fill(idea.templates["en"], filling, "en") == text:
             return fill(idea.templates[language], filling, language)
-    raise PhrasebookFault(f"the phrasebook's idea {group} no longer gives {text!r}: generate the folder again")
+    raise PhrasebookError(f"the phrasebook's idea {group} no longer gives {text!r}: generate the folder again")
 
 
-def _completion(name: str, content: list | dict, idea_ids: list[str]) -> dict:
+def _completion(name: str, content: list[Json] | Json, idea_ids: list[str]) -> Json:
     message = {"role": "assistant", "content": json.dumps(content, ensure_ascii=False), "idea_ids": idea_ids}
     return {
         "id": name,
         "object": "chat.completion",
         "created": 0,
-        "model": MODEL_ID,
+        "model": PHRASEBOOK,
         "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
         "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     }
