@@ -16,7 +16,6 @@ import errno
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -27,7 +26,7 @@ from cleaning.candidates import Candidates
 from cleaning.dataset_card import write_card
 from cleaning.dataset_folder import OutputConflictError, check_output, folder_aside, replace_folder, write_dataset
 from cleaning.evaluation_texts import evaluation_texts
-from cleaning.rows import Rejected, Row, raw_paths, read_file, rows_of, split_of, text_key
+from cleaning.rows import Row, raw_paths, read_file, rows_of, split_of
 from raw.progress import Progress
 from raw.raw_folder import FolderConflictError
 from raw.script_settings import ScriptSettings
@@ -128,67 +127,49 @@ def main() -> int:
     return 0
 
 
-@dataclass
-class FilesRead:
-    """What the first pass read."""
-
-    files: int = 0
-    bad_files: int = 0
-    items: int = 0
-
-
 def clean(settings: Settings, aside: Path) -> tuple[int, Counter[str]] | None:
     """Make the data set in a folder aside; gives the number of rows and the rejected by reason, None without rows."""
     dataset = aside / "dataset"
     dataset.mkdir()
     with open(dataset / "rejected.jsonl", "w", encoding="utf-8") as rejects:
         candidates = Candidates(aside / "candidates.jsonl", rejects)
-        read = read_candidates(settings, candidates)
+        read_candidates(settings, candidates)
         groups = keep_distinct(settings, candidates)
     if not candidates.kept:
         print(
-            f"clean_dataset.py: nothing is left of {read.items:,} items in {read.files:,} files below "
-            f"{settings.raw_root}: set RAW_ROOT to where generate_data.py wrote ({dict(candidates.rejected)})",
+            f"clean_dataset.py: nothing is left of {candidates.items_read:,} items in {candidates.files_read:,} files "
+            f"below {settings.raw_root}: set RAW_ROOT to where generate_data.py wrote ({dict(candidates.rejected)})",
             file=sys.stderr,
         )
         return None
     report = {
-        "files_read": read.files,
-        "files_refused": read.bad_files,
-        "items_read": read.items,
+        "files_read": candidates.files_read,
+        "files_refused": candidates.files_refused,
+        "items_read": candidates.items_read,
         "rows": candidates.kept,
         "rejected": dict(sorted(candidates.rejected.items())),
         **write_dataset(dataset, finished_rows(settings, candidates, groups), settings.seed),
         "settings": {name: str(value) for name, value in settings if name not in ("raw_root", "output_dir")},
     }
-    assert read.items == candidates.kept + candidates.rejected.total(), "items read must be rows and rejects"
+    assert candidates.items_read == candidates.kept + candidates.rejected.total(), "items read must be rows and rejects"
     write_card(dataset, report, settings.licence)
     return candidates.kept, candidates.rejected
 
 
-def read_candidates(settings: Settings, candidates: Candidates) -> FilesRead:
+def read_candidates(settings: Settings, candidates: Candidates) -> None:
     """First pass: what can be told of an item alone, exact repeats, and texts that carry both labels."""
-    read, progress = FilesRead(), Progress(0, "items")
+    progress = Progress(0, "items")
     roots = [Path(name) for name in settings.raw_root.split(",")]
     for name, path in raw_paths(roots, settings.output_dir):
         document, error = read_file(path)
         if document is None:
-            read.bad_files += 1
             candidates.reject_file(name, error)
             continue
-        read.files += 1
-        for row in rows_of(
-            document, name.removesuffix(".json"), settings.max_text_characters, settings.max_image_characters
-        ):
-            read.items += 1
-            if isinstance(row, Rejected):
-                candidates.reject(row)
-            else:
-                candidates.add(row, text_key(row))
+        id_prefix, limits = name.removesuffix(".json"), (settings.max_text_characters, settings.max_image_characters)
+        candidates.read_items(rows_of(document, id_prefix, *limits))
         progress.advance(count=len(document["items"]))
     progress.close()
     candidates.close()
-    return read
 
 
 def keep_distinct(settings: Settings, candidates: Candidates) -> "Groups":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from chat.sending import AbortRunError, Failure, RequestFailedError, Usage, backoff_seconds, retry_after_seconds
+from chat.sending import AbortRunError, RequestFailedError, Usage, backoff_seconds, retry_after_seconds
 from raw.raw_folder import Json
 
 if TYPE_CHECKING:
@@ -72,43 +72,44 @@ class GoogleTranslate:
         attempt = refusals = 0
         while True:
             self._usage.requests += 1
-            answer = self._send(texts, language)
-            if not isinstance(answer, Failure):
-                return answer
-            if answer.reason == "rate_limited":
+            try:
+                return self._send(texts, language)
+            except RequestFailedError as error:
+                failure = error
+            if failure.reason == "rate_limited":
                 self._usage.rate_limited += 1
                 refusals += 1
-                _pause(backoff_seconds(refusals, first=1.0) if answer.retry_after is None else answer.retry_after)
+                _pause(backoff_seconds(refusals, first=1.0) if failure.retry_after is None else failure.retry_after)
                 continue
-            if answer.reason != "transient" or attempt >= self._most_retries:
-                raise RequestFailedError(answer.reason, answer.detail)
+            if failure.reason != "transient" or attempt >= self._most_retries:
+                raise failure
             self._usage.retries += 1
-            _pause(backoff_seconds(attempt) if answer.retry_after is None else answer.retry_after)
+            _pause(backoff_seconds(attempt) if failure.retry_after is None else failure.retry_after)
             attempt += 1
 
-    def _send(self, texts: list[str], language: str) -> list[Json] | Failure:
+    def _send(self, texts: list[str], language: str) -> list[Json]:
         import requests
         from google.api_core.exceptions import GoogleAPICallError
 
         try:
             return self._client.translate(texts, target_language=language, source_language="en", format_="text")
         except GoogleAPICallError as error:
-            return self._refused(error)
+            raise self._refused(error) from None
         except requests.RequestException as error:
-            return Failure("transient", self._scrubbed(repr(error)))
+            raise RequestFailedError("transient", self._scrubbed(repr(error))) from None
         except (ValueError, AttributeError) as error:  # cut short, no JSON, or another number of translations
-            return Failure("transient", self._scrubbed(f"unreadable answer: {error}")[:300])
+            raise RequestFailedError("transient", self._scrubbed(f"unreadable answer: {error}")[:300]) from None
 
-    def _refused(self, error: "GoogleAPICallError") -> Failure:
+    def _refused(self, error: "GoogleAPICallError") -> RequestFailedError:
         status = int(error.code or 0)
         reasons = {entry.get("reason") for entry in error.errors if isinstance(entry, dict)}
         wait = retry_after_seconds(error.response.headers) if error.response is not None else None
         detail = self._scrubbed(f"{status} {error.message}")[:300]
         if status in (403, 429) and reasons & RATE_REASONS or status == 429:
-            return Failure("rate_limited", detail, wait)
+            return RequestFailedError("rate_limited", detail, wait)
         if status in (401, 403) or status == 400 and "key" in error.message.casefold():
             raise AbortRunError(f"Google refuses: {detail}. {REMEDY}")
-        return Failure("transient" if status in TRANSIENT else f"http_{status}", detail, wait)
+        return RequestFailedError("transient" if status in TRANSIENT else f"http_{status}", detail, wait)
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._api_key, "***")

@@ -14,42 +14,28 @@ from raw.text_checks import is_refusal
 
 Item = dict[str, str]  # image: the description; text: what is written on the meme
 
-ITEMS_FORMAT: Json = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "memes",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["memes"],
-            "properties": {
-                "memes": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "required": ["image", "text"],
-                        "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
-                    },
-                }
-            },
-        },
+
+def _list_format(name: str, entry: Json) -> Json:
+    """Asks the provider for JSON: an object whose one field is a list of such entries."""
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [name],
+        "properties": {name: {"type": "array", "items": entry}},
+    }
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+TRANSLATIONS_FORMAT = _list_format("translations", {"type": "string"})
+ITEMS_FORMAT = _list_format(
+    "memes",
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["image", "text"],
+        "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
     },
-}
-TRANSLATIONS_FORMAT: Json = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "translations",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["translations"],
-            "properties": {"translations": {"type": "array", "items": {"type": "string"}}},
-        },
-    },
-}
+)
 THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
 # A label opens a value: at a line's or string's start, after numbering, a bracket or a comma; never amid a sentence.

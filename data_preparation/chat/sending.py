@@ -21,21 +21,12 @@ SLOW_PROBE = 0.25
 LONGEST_BACKOFF_S = 60.0
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A request without a usable answer: why in one word, the detail, the seconds to wait as the server says."""
-
-    reason: str
-    detail: str
-    retry_after: float | None = None
-
-
 class RequestFailedError(Exception):
-    """One request failed for good: the reason in one word, and the detail."""
+    """A request without a usable answer: why in one word, the detail, the seconds to wait where the server tells."""
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+    def __init__(self, reason: str, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(reason, detail, retry_after)
+        self.reason, self.detail, self.retry_after = reason, detail, retry_after
 
 
 class AbortRunError(Exception):

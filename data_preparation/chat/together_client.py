@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from chat.sending import (
     AbortRunError,
-    Failure,
     Pace,
     RequestFailedError,
     StopSignal,
@@ -69,23 +68,24 @@ class TogetherChat:
         attempt = 0
         while True:
             has_format = self._takes_response_format
-            answer = await self._send({**request, "response_format": response_format} if has_format else request)
-            if not isinstance(answer, Failure):
-                return answer
-            if answer.reason == "rate_limited":
+            try:
+                return await self._send({**request, "response_format": response_format} if has_format else request)
+            except RequestFailedError as error:
+                failure = error
+            if failure.reason == "rate_limited":
                 continue  # the pace has noted it; a rate limit never uses up an attempt
-            if answer.reason in ("http_400", "http_422") and has_format:
+            if failure.reason in ("http_400", "http_422") and has_format:
                 self._takes_response_format = False
                 continue
-            if answer.reason in REMEDIES:
-                raise AbortRunError(f"{REMEDIES[answer.reason]} ({answer.detail})")
-            if not _is_transient(answer.reason) or attempt >= self._settings.max_retries:
-                raise RequestFailedError(answer.reason, answer.detail)
+            if failure.reason in REMEDIES:
+                raise AbortRunError(f"{REMEDIES[failure.reason]} ({failure.detail})")
+            if not _is_transient(failure.reason) or attempt >= self._settings.max_retries:
+                raise failure
             self._usage.retries += 1
-            await self._stop.sleep(backoff_seconds(attempt) if answer.retry_after is None else answer.retry_after)
+            await self._stop.sleep(backoff_seconds(attempt) if failure.retry_after is None else failure.retry_after)
             attempt += 1
 
-    async def _send(self, request: Json) -> Json | Failure:
+    async def _send(self, request: Json) -> Json:
         import together
 
         entered = await self._pace.enter()
@@ -93,29 +93,29 @@ class TogetherChat:
         try:
             raw = await self._client.chat.completions.with_raw_response.create(**request)
             reply = json.loads(raw.http_response.content)
-            if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
-                return Failure("unreadable", "the answer is no chat completion")
         except together.APIStatusError as error:
-            return self._refused(error, entered)
+            raise self._refused(error, entered) from None
         except together.APITimeoutError:
-            return Failure("timeout", "no answer in time")
+            raise RequestFailedError("timeout", "no answer in time") from None
         except together.APIConnectionError as error:
-            return Failure("connection", self._scrubbed(repr(error.__cause__ or error)))
+            raise RequestFailedError("connection", self._scrubbed(repr(error.__cause__ or error))) from None
         except ValueError as error:
-            return Failure("unreadable", self._scrubbed(f"the answer is no JSON: {error}"))
+            raise RequestFailedError("unreadable", self._scrubbed(f"the answer is no JSON: {error}")) from None
         finally:
             self._pace.leave()
+        if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
+            raise RequestFailedError("unreadable", "the answer is no chat completion")
         self._pace.succeeded()
         self._usage.add(reply)
         return reply
 
-    def _refused(self, error: "APIStatusError", entered: float) -> Failure:
+    def _refused(self, error: "APIStatusError", entered: float) -> RequestFailedError:
         wait = retry_after_seconds(error.response.headers)
         if error.status_code in RATE_LIMITED:
             self._usage.rate_limited += 1
             self._pace.refused(entered, wait)
-            return Failure("rate_limited", "", wait)
-        return Failure(f"http_{error.status_code}", self._scrubbed(error.message)[:300], wait)
+            return RequestFailedError("rate_limited", "", wait)
+        return RequestFailedError(f"http_{error.status_code}", self._scrubbed(error.message)[:300], wait)
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._api_key, "***")

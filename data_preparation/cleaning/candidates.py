@@ -3,11 +3,11 @@
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from cleaning.rows import Rejected, Row
+from cleaning.rows import Rejected, Row, text_key
 from raw.raw_folder import Json
 
 KEPT, DISPUTED = 1, 2
@@ -17,6 +17,7 @@ class Candidates:
     """Rows by number, in the order of reading; what is rejected goes to rejected.jsonl at once."""
 
     def __init__(self, path: Path, rejects: TextIO) -> None:
+        self.files_read = self.files_refused = self.items_read = 0
         self.rejected: Counter[str] = Counter()
         self.languages: list[str] = []
         self.repeats: list[tuple[str, int]] = []  # (group of a repeat, number of the row that it repeats)
@@ -31,9 +32,19 @@ class Candidates:
         self._languages = bytearray()  # positions in `languages`
         self._groups: array[int] = array("q")  # hashes of the groups' names
 
-    def add(self, row: Row, key: int) -> None:
+    def read_items(self, rows: Iterable[Row | Rejected]) -> None:
+        """Take in what became of one raw file's items."""
+        self.files_read += 1
+        for row in rows:
+            self.items_read += 1
+            if isinstance(row, Rejected):
+                self.reject(row)
+            else:
+                self._add(row)
+
+    def _add(self, row: Row) -> None:
         """Take a row in, unless its text is known: as a duplicate, or in conflict where the labels differ."""
-        number = self._first.setdefault(key, len(self._offsets))
+        number = self._first.setdefault(text_key(row), len(self._offsets))
         is_offensive = row["label"] == "offensive"
         if number == len(self._offsets):
             self._offsets.append(self._file.tell())
@@ -66,6 +77,7 @@ class Candidates:
         self.reject(Rejected({**self.row(number), **more}, reason))
 
     def reject_file(self, name: str, error: str) -> None:
+        self.files_refused += 1
         self._write_reject({"reason": "bad_file", "file": name, "error": error})
 
     def _write_reject(self, entry: Json) -> None:

@@ -1,13 +1,12 @@
-"""The phrasebook as a source of replies: its order, its slots, its faults; and what is written in it."""
+"""The phrasebook as a source of replies: its order, its slots, its errors; and what is written in it."""
 
 import json
 
 import pytest
 
-from generate_data import PROMPT_KEYS
-from phrasebook_source import (
+from chat.phrasebook_source import (
     LANGUAGES,
-    PhrasebookFault,
+    PhrasebookError,
     fill,
     fillings_of,
     generation_reply,
@@ -16,7 +15,8 @@ from phrasebook_source import (
     sequence,
     translation_reply,
 )
-from text_checks import translation_fault
+from generate_data import PROMPT_KEYS
+from raw.text_checks import translation_problem
 
 SLOTS = {
     "food": [
@@ -101,8 +101,8 @@ def test_a_translation_fills_the_same_slot(tmp_path):
     ],
     ids=["slots differ", "image slot", "fields", "same id", "unknown slot"],
 )
-def test_a_faulty_line_is_named(tmp_path, entry):
-    with pytest.raises(PhrasebookFault, match=r"ok/everyday\.jsonl:2"):
+def test_a_broken_line_is_named(tmp_path, entry):
+    with pytest.raises(PhrasebookError, match=r"ok/everyday\.jsonl:2"):
         book_of(tmp_path, idea(0), entry)
 
 
@@ -121,18 +121,18 @@ def test_there_are_many_ideas_of_both_labels(book):
 
 
 def test_its_wordings_pass_the_checks_of_translations(book):
-    faults = [
-        (found.id, language, fault)
+    problems = [
+        (found.id, language, problem)
         for found in book.ideas.values()
         for language in ("zh", "ms", "ta")
         for filling in fillings_of(book, found)[:3]
         if (
-            fault := translation_fault(
+            problem := translation_problem(
                 fill(found.templates["en"], filling, "en"), fill(found.templates[language], filling, language), language
             )
         )
     ]
-    assert faults == []
+    assert problems == []
 
 
 def test_no_two_fillings_of_an_idea_read_alike(book):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meme_items import classify, parse_items, parse_translations
+from chat.replies import parse_items, parse_translations, read_items
 
 CAT, DOG = {"image": "a cat", "text": "hello"}, {"image": "a dog", "text": "bye"}
 PAIR = [CAT, DOG]
@@ -42,7 +42,7 @@ PAIR = [CAT, DOG]
 )
 def test_items_are_read_from_whatever_still_shows_them(content, items):
     reply = {"choices": [{"finish_reason": "stop", "message": {"content": content}}]}
-    assert classify(reply)[0] == items
+    assert read_items(reply)[0] == items
 
 
 line = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).filter(str.strip)
@@ -80,11 +80,11 @@ def test_no_content_breaks_the_parser(content):
     ],
 )
 def test_what_is_no_data_has_one_reason(choice, reason):
-    assert classify({"choices": [choice]}) == ([], reason)
+    assert read_items({"choices": [choice]}) == ([], reason)
 
 
 def test_a_reply_without_choices_is_empty():
-    assert classify({"choices": []}) == ([], "empty")
+    assert read_items({"choices": []}) == ([], "empty")
 
 
 @pytest.mark.parametrize(

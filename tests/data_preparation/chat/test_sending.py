@@ -1,17 +1,16 @@
-"""The gate: one cut a burst, pauses as told, growth back to what was refused."""
+"""Pace: one cut a burst, pauses as told, growth back to what was refused. Waits: backoff and Retry-After."""
 
 import asyncio
 import time
 
 import pytest
 
-from adaptive_pace import KEPT_AFTER_REFUSAL, Pace, Stop, Stopped, backoff_seconds
-from together_chat import plain_base_url, retry_after_seconds
+from chat.sending import KEPT_AFTER_REFUSAL, Pace, StoppedError, StopSignal, Usage, backoff_seconds, retry_after_seconds
 
 
 def test_a_burst_of_refusals_cuts_the_limit_once():
     async def burst():
-        pace = Pace(10, 32, Stop())
+        pace = Pace(10, 32, StopSignal())
         entries = [await pace.enter() for _ in range(10)]
         for entered in entries:
             pace.refused(entered, None)
@@ -23,7 +22,7 @@ def test_a_burst_of_refusals_cuts_the_limit_once():
 
 def test_it_grows_from_low_to_most_and_never_beyond():
     async def climb():
-        pace = Pace(2, 32, Stop())
+        pace = Pace(2, 32, StopSignal())
         for _ in range(20):
             pace.succeeded()
         assert pace.limit == 32
@@ -33,7 +32,7 @@ def test_it_grows_from_low_to_most_and_never_beyond():
 
 def test_a_pause_as_told_holds_every_later_entry():
     async def paused():
-        pace = Pace(4, 4, Stop())
+        pace = Pace(4, 4, StopSignal())
         pace.refused(await pace.enter(), 0.2)
         pace.leave()
         before = time.monotonic()
@@ -45,14 +44,14 @@ def test_a_pause_as_told_holds_every_later_entry():
 
 def test_an_hour_of_pause_ends_when_the_run_is_stopped():
     async def stopped():
-        stop = Stop()
+        stop = StopSignal()
         pace = Pace(4, 4, stop)
         pace.refused(await pace.enter(), 3600)
         pace.leave()
         waiting = asyncio.create_task(pace.enter())
         await asyncio.sleep(0)
         stop.set("enough")
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             await asyncio.wait_for(waiting, 1)
 
     asyncio.run(stopped())
@@ -60,7 +59,7 @@ def test_an_hour_of_pause_ends_when_the_run_is_stopped():
 
 def test_the_limit_never_falls_below_one():
     async def refused():
-        pace = Pace(1, 8, Stop())
+        pace = Pace(1, 8, StopSignal())
         for _ in range(5):
             pace.refused(await pace.enter(), 0.0)
             pace.leave()
@@ -90,6 +89,11 @@ def test_retry_after_in_all_its_forms(headers, seconds):
     assert retry_after_seconds(headers) == seconds
 
 
-@pytest.mark.parametrize("address", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
-def test_the_sdk_adds_v1_itself(address):
-    assert plain_base_url(address) == "http://h:1" and plain_base_url(None) is None
+@pytest.mark.parametrize(("price_in", "cost"), [(None, ""), (2.0, ", cost 0.0040")])
+def test_usage_is_summed_and_priced_by_the_million(price_in, cost):
+    usage = Usage(requests=1_200, retries=3)
+    for reply in ({"usage": {"prompt_tokens": 1_000, "completion_tokens": 7}}, {"usage": None}, {}):
+        usage.add(reply)
+    usage.add({"usage": {"prompt_tokens": 1_000}})
+    line = "1,200 requests (3 retries, 0 rate-limited), 2,000 tokens in, 7 out"
+    assert usage.summary(price_in, None) == line + cost

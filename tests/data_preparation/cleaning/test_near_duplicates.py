@@ -5,7 +5,7 @@ import random
 import numpy
 import pytest
 
-from near_duplicates import Groups, repeats_of, shingles, signatures, similar_pairs
+from cleaning.near_duplicates import Groups, repeats_of, shingles, signatures, similar_pairs
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

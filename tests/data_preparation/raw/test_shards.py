@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from shards import known_shard, owns
+from raw.shards import known_shard, owns
 from stand_in_server import StandIn
 
 GENERATE = "data_preparation/generate_data.py"
@@ -130,8 +130,8 @@ def started(repo, script, settings):
     )
 
 
-def test_shards_side_by_side_in_one_folder_ask_for_each_run_once(repo, run_script, tmp_path):
-    """As on a cluster with one file system. A rerun of a shard sends nothing, and one over all asks what is new."""
+def test_shards_side_by_side_in_one_folder_request_each_run_once(repo, run_script, tmp_path):
+    """As on a cluster with one file system. A rerun of a shard sends nothing, and one over all requests what is new."""
     keys = {"PROMPT_KEY": "general_ok,Singlish_ok"}
     with StandIn() as alone:
         ran(run_script(GENERATE, generation(alone, tmp_path / "alone", **keys)))
@@ -161,7 +161,7 @@ def test_shards_translate_each_text_once(run_script, machines, tmp_path, script)
     shutil.copytree(machines / "whole" / "phrasebook_general_ok", source)
     language = "Tamil" if script == TRANSLATE else "ta"
 
-    def asked(server, **settings):
+    def settings_for(server, **settings):
         return {
             "MODEL_ID": "stand/in",
             "API_KEY": "k",
@@ -172,22 +172,22 @@ def test_shards_translate_each_text_once(run_script, machines, tmp_path, script)
             **settings,
         }
 
-    asked_by = {}
+    sent_by = {}
     for shard in SHARDS:
         with StandIn() as server:
-            ran(run_script(script, asked(server, SHARD=shard)))
-            asked_by[shard] = [text for request in server.requests for text in request.texts]
+            ran(run_script(script, settings_for(server, SHARD=shard)))
+            sent_by[shard] = [text for request in server.requests for text in request.texts]
     written = runs_in(source.parent)
     with StandIn() as server:
-        again = ran(run_script(script, asked(server, SHARD="3/3")))
+        again = ran(run_script(script, settings_for(server, SHARD="3/3")))
         assert not server.requests and b"(3 were there, 0 missing)" in again.stdout
     whole = [item["text"] for path in source.glob("*.json") for item in json.loads(path.read_text())["items"]]
-    assert Counter(text for texts in asked_by.values() for text in texts) == Counter(whole) and len(whole) == 55
+    assert Counter(text for texts in sent_by.values() for text in texts) == Counter(whole) and len(whole) == 55
     assert {f"{language}_phrasebook_general_ok/{run:04d}.json" for run in range(1, 12)} <= set(written)
     assert runs_in(source.parent) == written
 
 
-def test_what_other_machines_hold_is_never_asked_for_again(run_script, tmp_path):
+def test_what_other_machines_hold_is_never_requested_again(run_script, tmp_path):
     """Another n, or none, waits until the folders are copied together; then nothing is paid for twice."""
     one, two = tmp_path / "one", tmp_path / "two"
     with StandIn() as server:
@@ -225,7 +225,7 @@ def test_shards_go_on_from_what_a_call_without_them_wrote(run_script, tmp_path):
     }
 
 
-def test_processes_that_share_runs_keep_each_other_out(repo, run_script, tmp_path):
+def test_processes_that_share_runs_refuse_each_other(repo, run_script, tmp_path):
     with StandIn(latency_s=5) as server:
         process = started(repo, GENERATE, generation(server, tmp_path, SHARD="1/2", NUM_RUNS=2))
         try:
@@ -234,7 +234,7 @@ def test_processes_that_share_runs_keep_each_other_out(repo, run_script, tmp_pat
             for shard in ("1/2", "1/1"):
                 refused = run_script(GENERATE, generation(server, tmp_path, SHARD=shard, NUM_RUNS=2))
                 assert refused.returncode == 2 and b"another process" in refused.stderr, shard
-            (tmp_path / "in_general_ok" / ".shard-2-of-2").touch()  # else what 2/2 holds is asked about first
+            (tmp_path / "in_general_ok" / ".shard-2-of-2").touch()  # else what 2/2 holds comes first
             refused = run_script(GENERATE, generation(server, tmp_path, SHARD="3/4", NUM_RUNS=2))
             assert refused.returncode == 2 and b"another process" in refused.stderr
             assert sorted(path.name for path in tmp_path.rglob(".shard-*")) == [*marks, ".shard-2-of-2"]
