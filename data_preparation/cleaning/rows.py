@@ -138,6 +138,7 @@ def rows_of(document: Json, name: str, longest_text: int, longest_image: int) ->
 
     `name` is the file's path below the raw root without its suffix, and makes the rows' ids.
     """
+    source = model_source(document)
     for index, item in enumerate(document["items"]):
         row: Row = {
             "id": f"{name}#{index}",
@@ -147,7 +148,7 @@ def rows_of(document: Json, name: str, longest_text: int, longest_image: int) ->
             "language": document["language"],
             "category": str(document.get("category")),
             "group": "",
-            "source": model_source(document),
+            "source": source,
         }
         if not isinstance(item, dict) or not all(isinstance(item.get(field), str) for field in ("image", "text")):
             yield Rejected({**row, "image": None, "text": None, "group": None, "item": item}, "malformed")
