@@ -13,18 +13,30 @@ or 2 when a setting is unusable or nothing is left.
 """
 
 import errno
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
-from pydantic_settings import BaseSettings
 
-from script_settings import ENVIRONMENT, read_settings
+from cleaning.candidates import Candidates
+from cleaning.dataset_card import write_card
+from cleaning.dataset_folder import OutputConflictError, check_output, folder_aside, replace_folder, write_dataset
+from cleaning.evaluation_texts import evaluation_texts
+from cleaning.rows import Row, raw_paths, read_file, rows_of, split_of
+from raw.progress import Progress
+from raw.raw_folder import FolderConflictError
+from raw.script_settings import ScriptSettings
+
+if TYPE_CHECKING:
+    from array import array
+
+    import numpy
+
+    from cleaning.near_duplicates import Groups
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -43,8 +55,8 @@ def raw_roots(value: str) -> str:
     return ",".join(roots)
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
+class Settings(ScriptSettings):
+    """What to clean, how strictly, and where to."""
 
     raw_root: Annotated[str, AfterValidator(raw_roots)] = Field(
         ".",
@@ -81,7 +93,7 @@ class Settings(BaseSettings):
     licence: str = Field("apache-2.0", description="licence named in the data set's card")
 
     @model_validator(mode="after")
-    def usable_paths(self):
+    def usable_paths(self) -> Self:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("VALIDATION_FRACTION and TEST_FRACTION leave nothing to train on: lower them")
         if self.decontaminate is not None and not self.decontaminate.exists():
@@ -92,10 +104,7 @@ class Settings(BaseSettings):
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
-    from dataset_folder import OutputConflict, check_output, folder_aside, replace_folder
-    from raw_folder import FolderConflict
-
+    settings = Settings.read(__doc__)
     output = settings.output_dir.resolve()
     try:
         check_output(output)
@@ -105,9 +114,9 @@ def main() -> int:
             if outcome is None:
                 return 2
             same = replace_folder(aside / "dataset", output)
-    except (OutputConflict, FolderConflict, OSError) as fault:
-        remedy = f": free some space for {settings.output_dir}" if getattr(fault, "errno", 0) in DISK_IS_FULL else ""
-        print(f"clean_dataset.py: {fault}{remedy}", file=sys.stderr)
+    except (OutputConflictError, FolderConflictError, OSError) as error:
+        remedy = f": free some space for {settings.output_dir}" if getattr(error, "errno", 0) in DISK_IS_FULL else ""
+        print(f"clean_dataset.py: {error}{remedy}", file=sys.stderr)
         return 2
     rows, rejected = outcome
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
@@ -118,128 +127,120 @@ def main() -> int:
     return 0
 
 
-def clean(settings: Settings, aside: Path) -> tuple[int, Counter] | None:
-    """The whole road in a folder aside; gives the number of rows and the rejected by reason."""
-    from dataset_card import write_card
-    from dataset_folder import write_dataset
-    from spooled_rows import Spool
-
+def clean(settings: Settings, aside: Path) -> tuple[int, Counter[str]] | None:
+    """Make the data set in a folder aside; gives the number of rows and the rejected by reason, None without rows."""
     dataset = aside / "dataset"
     dataset.mkdir()
     with open(dataset / "rejected.jsonl", "w", encoding="utf-8") as rejects:
-        spool = Spool(aside / "candidates.jsonl", rejects)
-        bad_files, files, items = read_candidates(settings, spool)
-        groups = keep_distinct(settings, spool)
-    if not spool.kept:
+        candidates = Candidates(aside / "candidates.jsonl", rejects)
+        read_candidates(settings, candidates)
+        groups = keep_distinct(settings, candidates)
+    if not candidates.kept:
         print(
-            f"clean_dataset.py: nothing is left of {items:,} items in {files:,} files below {settings.raw_root}: set "
-            f"RAW_ROOT to where generate_data.py wrote ({dict(spool.rejected)})",
+            f"clean_dataset.py: nothing is left of {candidates.items_read:,} items in {candidates.files_read:,} files "
+            f"below {settings.raw_root}: set RAW_ROOT to where generate_data.py wrote ({dict(candidates.rejected)})",
             file=sys.stderr,
         )
         return None
-    summary = write_dataset(dataset, lambda: finished_rows(settings, spool, groups), settings.seed)
     report = {
-        "files_read": files,
-        "files_refused": bad_files,
-        "items_read": items,
-        "rows": spool.kept,
-        "rejected": dict(sorted(spool.rejected.items())),
-        **summary,
+        "files_read": candidates.files_read,
+        "files_refused": candidates.files_refused,
+        "items_read": candidates.items_read,
+        "rows": candidates.kept,
+        "rejected": dict(sorted(candidates.rejected.items())),
+        **write_dataset(dataset, finished_rows(settings, candidates, groups), settings.seed),
         "settings": {name: str(value) for name, value in settings if name not in ("raw_root", "output_dir")},
     }
-    assert items == spool.kept + spool.rejected.total(), "items read must be rows and rejects"
-    (dataset / "cleaning_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    assert candidates.items_read == candidates.kept + candidates.rejected.total(), "items read must be rows and rejects"
     write_card(dataset, report, settings.licence)
-    return spool.kept, spool.rejected
+    return candidates.kept, candidates.rejected
 
 
-def read_candidates(settings: Settings, spool) -> tuple[int, int, int]:
+def read_candidates(settings: Settings, candidates: Candidates) -> None:
     """First pass: what can be told of an item alone, exact repeats, and texts that carry both labels."""
-    from job_runner import Progress
-    from meme_rows import raw_paths, read_file, rows_of, text_key
-
-    bad_files = files = items = 0
     progress = Progress(0, "items")
     roots = [Path(name) for name in settings.raw_root.split(",")]
     for name, path in raw_paths(roots, settings.output_dir):
-        document, fault = read_file(path)
+        document, error = read_file(path)
         if document is None:
-            bad_files += 1
-            spool.refuse_file(name, fault)
+            candidates.reject_file(name, error)
             continue
-        files += 1
+        id_prefix, limits = name.removesuffix(".json"), (settings.max_text_characters, settings.max_image_characters)
+        candidates.read_items(rows_of(document, id_prefix, *limits))
         progress.advance(count=len(document["items"]))
-        for row, reason in rows_of(
-            document, name.removesuffix(".json"), settings.max_text_characters, settings.max_image_characters
-        ):
-            items += 1
-            if reason:
-                spool.reject(row, reason)
-            else:
-                spool.add(row, text_key(row))
     progress.close()
-    spool.close()
-    return bad_files, files, items
+    candidates.close()
 
 
-def keep_distinct(settings: Settings, spool):
+def keep_distinct(settings: Settings, candidates: Candidates) -> "Groups":
     """Second pass, by language: drop label conflicts, held-out texts, and all but the first of near repeats; then what
     shares a group with a held-out text, which is its translation or variant.
 
     Gives the groups, tied where their texts repeat or resemble each other.
     """
-    from evaluation_texts import evaluation_texts
-    from near_duplicates import Groups, repeats_of, signatures
+    from cleaning.near_duplicates import Groups  # here, because numpy waits until the settings are checked
 
     groups = Groups()
-    for group, number in spool.repeats:
-        groups.tie(group, spool.row(number)["group"])
-    contaminated: set[int] = set()
-    held_out, held_out_groups = [], set()
+    for group, number in candidates.repeats:
+        groups.tie(group, candidates.row(number)["group"])
+    held_out: list[str] = []
+    held_out_groups: set[str] = set()
     if settings.decontaminate:
         held_out, held_out_groups = evaluation_texts(settings.decontaminate, settings.decontaminate_column)
-    for language in spool.languages:
-        numbers = spool.undisputed(language)
-        texts = chain(held_out, (row["text"] for row in spool.rows_at(numbers)))
-        hashes = signatures(texts, len(held_out) + len(numbers), language)
-        like = repeats_of(hashes, len(held_out), settings.near_duplicate_threshold)
-        for position, number in enumerate(numbers, start=len(held_out)):
-            if position not in like:
-                spool.keep(number)
-            elif like[position] < len(held_out):
-                spool.reject(spool.row(number), "in_evaluation_set")
-                contaminated.add(number)
-            else:
-                row, first = spool.row(number), spool.row(numbers[like[position] - len(held_out)])
-                spool.reject({**row, "like": first["id"]}, "near_duplicate")
-                groups.tie(row["group"], first["group"])
-        if language == "en":
-            tie_similar(settings, spool, groups, hashes[len(held_out) :], numbers)
+    contaminated: set[int] = set()
+    for language in candidates.languages:
+        contaminated |= keep_distinct_of(settings, candidates, groups, language, held_out)
     if settings.decontaminate_groups:
         roots = {groups.root(group) for group in held_out_groups}
-        contaminated |= {number for number, row in spool.rows() if groups.root(row["group"]) in roots}
-    spool.drop_groups_of(contaminated, "group_in_evaluation_set")
+        contaminated |= {number for number, row in candidates.rows() if groups.root(row["group"]) in roots}
+    candidates.drop_groups_of(contaminated, "group_in_evaluation_set")
     return groups
 
 
-def tie_similar(settings: Settings, spool, groups, hashes, numbers) -> None:
+def keep_distinct_of(
+    settings: Settings, candidates: Candidates, groups: "Groups", language: str, held_out: list[str]
+) -> set[int]:
+    """Keep the language's distinct rows and tie the groups of the others; gives the numbers of held-out texts."""
+    from cleaning.near_duplicates import repeats_of, signatures
+
+    numbers = candidates.undisputed(language)
+    texts = chain(held_out, (row["text"] for row in candidates.rows_at(numbers)))
+    hashes = signatures(texts, len(held_out) + len(numbers), language)
+    like = repeats_of(hashes, len(held_out), settings.near_duplicate_threshold)
+    contaminated = set()
+    for position, number in enumerate(numbers, start=len(held_out)):
+        if position not in like:
+            candidates.keep(number)
+        elif like[position] < len(held_out):
+            candidates.reject_number(number, "in_evaluation_set")
+            contaminated.add(number)
+        else:
+            first = candidates.row(numbers[like[position] - len(held_out)])
+            candidates.reject_number(number, "near_duplicate", like=first["id"])
+            groups.tie(candidates.row(number)["group"], first["group"])
+    if language == "en":
+        tie_similar(settings, candidates, groups, hashes[len(held_out) :], numbers)
+    return contaminated
+
+
+def tie_similar(
+    settings: Settings, candidates: Candidates, groups: "Groups", hashes: "numpy.ndarray", numbers: "array[int]"
+) -> None:
     """English texts that resemble each other share a group, and so do all their translations."""
     import numpy
 
-    from near_duplicates import similar_pairs
+    from cleaning.near_duplicates import similar_pairs
 
     for earlier, later in similar_pairs(hashes, numpy.arange(len(hashes)), settings.same_group_threshold).tolist():
         one, other = numbers[earlier], numbers[later]
-        if not spool.same_group(one, other):
-            groups.tie(spool.row(one)["group"], spool.row(other)["group"])
+        if not candidates.same_group(one, other):
+            groups.tie(candidates.row(one)["group"], candidates.row(other)["group"])
 
 
-def finished_rows(settings: Settings, spool, groups) -> Iterator[tuple[str, dict]]:
+def finished_rows(settings: Settings, candidates: Candidates, groups: "Groups") -> Iterator[tuple[str, Row]]:
     """(split, row) of all that was kept, in the order of the raw files."""
-    from meme_rows import split_of
-
-    for number, row in spool.rows():
-        if spool.is_kept(number):
+    for number, row in candidates.rows():
+        if candidates.is_kept(number):
             group = groups.root(row["group"])
             split = split_of(group, settings.seed, settings.test_fraction, settings.validation_fraction)
             yield split, {**row, "group": group}

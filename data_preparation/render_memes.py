@@ -28,21 +28,20 @@ from pathlib import Path
 
 from PIL import Image
 from pydantic import DirectoryPath, Field, PositiveInt
-from pydantic_settings import BaseSettings
 
-from meme_drawing import OBJECTS, SIZES, draw_meme, named_object
-from meme_text import MissingFonts, require_fonts
-from sample_memes_card import card_files
-from script_settings import ENVIRONMENT, read_settings
+from drawing.pictures import OBJECTS, SIZES, draw_meme, named_object
+from drawing.sample_memes_card import card_files
+from drawing.text_layout import MissingFontsError, require_fonts
+from raw.raw_folder import LABELS, Json
+from raw.script_settings import ScriptSettings
 
 TRAIN_PIXELS = 128  # square: a BLIP processor squeezes any picture into a square, so these are squeezed alike
 WEBP_QUALITY = 25  # about 2 kB a picture; most of it is the outlined text
 
 
-class Settings(BaseSettings):
+class Settings(ScriptSettings):
     """What to draw from, where to, how much."""
 
-    model_config = ENVIRONMENT
     dataset_dir: DirectoryPath = Field(
         description="folder of a dataset with train and test splits that clean_dataset.py wrote; run that script first"
     )
@@ -53,10 +52,10 @@ class Settings(BaseSettings):
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     try:
         require_fonts()
-    except MissingFonts as missing:
+    except MissingFontsError as missing:
         raise SystemExit(f"render_memes.py: {missing}") from None
     splits = read_splits(settings.dataset_dir)
     held_out = choose_held_out(splits["test"], settings.held_out_pictures, settings.seed)
@@ -76,7 +75,7 @@ def main() -> None:
     )
 
 
-def read_splits(dataset_dir: Path) -> dict[str, list[dict]]:
+def read_splits(dataset_dir: Path) -> dict[str, list[Json]]:
     """The rows of the train and test splits, labels as words; stops where a split is missing or shares a group."""
     from datasets import DatasetDict, load_from_disk
 
@@ -98,27 +97,29 @@ def read_splits(dataset_dir: Path) -> dict[str, list[dict]]:
     return splits
 
 
-def choose_held_out(rows: list[dict], count: int, seed: int) -> list[dict]:
+def choose_held_out(rows: list[Json], count: int, seed: int) -> list[Json]:
     """`count` rows, even over label and language, each of the least used group of its kind; fewer where rows end."""
-    kinds = defaultdict(list)
+    kinds: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for row in shuffled(rows, f"{seed}:held_out"):
         kinds[row["label"], row["language"]].append(row)
-    chosen, used = [], Counter()
+    chosen: list[Json] = []
+    used: Counter[str] = Counter()
     for kind in cycle(sorted(kinds)):
         if len(chosen) == count or not any(kinds.values()):
-            return chosen
+            break
         if kinds[kind]:
             row = min(kinds[kind], key=lambda candidate: used[candidate["group"]])
             kinds[kind].remove(row)
             used[row["group"]] += 1
             chosen.append(row)
+    return chosen
 
 
-def shuffled(rows: list[dict], seed: str) -> list[dict]:
+def shuffled(rows: list[Json], seed: str) -> list[Json]:
     return random.Random(seed).sample(rows, len(rows))
 
 
-def write_held_out(rows: list[dict], folder: Path, seed: int) -> None:
+def write_held_out(rows: list[Json], folder: Path, seed: int) -> None:
     """PNG files with a palette of 255 colours, and their tables; pictures of an earlier run are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     table, objects = [], cycle(random.Random(seed).sample(list(OBJECTS), len(OBJECTS)))
@@ -153,7 +154,7 @@ def png_bytes(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def csv_bytes(table: list[dict]) -> bytes:
+def csv_bytes(table: list[Json]) -> bytes:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, table[0], lineterminator="\n")
     writer.writeheader()
@@ -168,10 +169,10 @@ def save_atomically(path: Path, content: bytes) -> None:
     os.replace(aside.name, path)
 
 
-def train_rows(rows: list[dict], count: int, seed: int) -> Iterator[dict]:
+def train_rows(rows: list[Json], count: int, seed: int) -> Iterator[Json]:
     """`count` drawn rows: texts in shuffled order, again from the start where they run out; where the text's image
     description names no object, the one drawn least so far."""
-    drawn = Counter()
+    drawn: Counter[str] = Counter()
     for number, row in enumerate(islice(cycle(shuffled(rows, f"{seed}:train")), count)):
         rng = random.Random(f"{seed}:train:{number}")
         meme = draw_meme(
@@ -198,7 +199,7 @@ def train_rows(rows: list[dict], count: int, seed: int) -> Iterator[dict]:
             print(f"render_memes.py: drew {number + 1:,} of {count:,} training pictures", file=sys.stderr, flush=True)
 
 
-def write_parquet(drawn: Iterator[dict], count: int, path: Path) -> None:
+def write_parquet(drawn: Iterator[Json], count: int, path: Path) -> None:
     """The rows as one Parquet file whose `image` column `datasets` opens as pictures."""
     from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
     from datasets import Image as ImageFeature
@@ -210,7 +211,7 @@ def write_parquet(drawn: Iterator[dict], count: int, path: Path) -> None:
             "image": ImageFeature(),
             "caption": text,
             "text": text,
-            "label": ClassLabel(names=["ok", "offensive"]),
+            "label": ClassLabel(names=list(LABELS)),
             "language": text,
         }
     )

@@ -1,1 +1,1 @@
-"""Raw folders on disk: what a provider replied, what it was asked for, which machine's share it is."""
+"""What the other rooms stand on: settings, raw folders and their shards, checks of a text, progress on stderr."""

@@ -1,6 +1,14 @@
-"""Tests of this folder talk to the stand-in server that lies one folder up."""
+"""What several tests of this folder need."""
 
-import sys
-from pathlib import Path
+import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from drawing.text_layout import MissingFontsError, require_fonts
+
+
+@pytest.fixture(scope="session")
+def fonts() -> None:
+    """Skips a test that draws where Debian's fonts are not installed."""
+    try:
+        require_fonts()
+    except MissingFontsError as missing:
+        pytest.skip(f"drawing needs fonts: {missing}")

@@ -8,8 +8,6 @@ from collections import Counter
 import pytest
 from datasets import ClassLabel, load_from_disk
 
-from meme_rows import normalise, split_of
-
 SCRIPT = "data_preparation/clean_dataset.py"
 FILES = {"README.md", "cleaning_report.json", "composition.png", "dataset_dict.json", "rejected.jsonl"} | {
     f"{split}/{name}"
@@ -70,7 +68,7 @@ def clean(run_script, tmp_path):
     return run
 
 
-def test_the_whole_road_from_the_phrasebook(run_script, clean, tmp_path):
+def test_all_of_it_from_the_phrasebook(run_script, clean, tmp_path):
     raw = tmp_path / "raw"
     run_script(
         "data_preparation/generate_data.py",
@@ -98,6 +96,14 @@ def test_the_whole_road_from_the_phrasebook(run_script, clean, tmp_path):
     assert f"wrote {len(rows):,} rows" in done.stdout.decode()
     again = clean(TEST_FRACTION=0.2, VALIDATION_FRACTION=0.2)
     assert again.stdout.startswith(b"unchanged: 320 rows") and files_in(output) == before
+
+
+def test_with_nothing_set_it_cleans_what_generate_data_wrote_with_nothing_set(run_script, tmp_path):
+    assert run_script("data_preparation/generate_data.py", cwd=tmp_path).returncode == 0
+    done = run_script(SCRIPT, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == b"wrote 550 rows to dataset (0 dropped)\n", done.stderr
+    assert {path.name.partition("_")[0] for path in tmp_path.iterdir()} == {"phrasebook", "dataset"}
+    assert run_script(SCRIPT, cwd=tmp_path).stdout.startswith(b"unchanged: 550 rows in dataset")
 
 
 def test_every_drop_has_its_reason_and_the_sum_adds_up(clean, tmp_path):
@@ -224,7 +230,7 @@ def test_translations_and_variants_of_an_evaluation_text_are_dropped_with_it(cle
     }
 
 
-def test_groups_that_an_evaluation_set_names_are_dropped_where_asked(clean, tmp_path):
+def test_groups_that_an_evaluation_set_names_are_dropped_where_set(clean, tmp_path):
     write_raw(tmp_path / "raw", "a/0001.json", [item(text, f"g{number}") for number, text in enumerate(SENTENCES)])
     (tmp_path / "evaluation.jsonl").write_text(json.dumps({"text": "邻居半夜浇花", "group": "g0"}) + "\n")
     clean(DECONTAMINATE=tmp_path / "evaluation.jsonl")
@@ -314,37 +320,3 @@ def test_the_card_tells_what_is_in_it(clean, tmp_path):
     samples = card.split("## Samples")[1]
     assert samples.count("| en | ok |") == len(load_from_disk(str(tmp_path / "dataset"))["train"]) > 1
     assert (tmp_path / "dataset" / "composition.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("raw", "plain"),
-    [
-        ("  a\n b\t c ", "a b c"),
-        ("zero\u200bwidth\ufeff", "zerowidth"),
-        ('"wrapped"', "wrapped"),
-        ("“「x」”", "x"),
-        ('"a" and "b"', '"a" and "b"'),
-        ("(laughing) eh bro", "eh bro"),
-        ("eh bro *sighs loudly*", "eh bro"),
-        ("fish (steamed) again", "fish (steamed) again"),
-        ("𝓱𝓮𝓵𝓵𝓸 Ｗｏｒｌｄ", "hello World"),
-        ("你好，世界！", "你好，世界！"),
-        ("½ price…", "½ price…"),
-        ("（笑）你好", "你好"),
-        ("க்\u200cஷ", "க்\u200cஷ"),
-        ("👩\u200d🍳 cooks", "👩\u200d🍳 cooks"),
-        ("e\u0301clair", "éclair"),
-        ("", ""),
-        ('"', '"'),
-    ],
-)
-def test_normalising_shows_what_a_reader_sees(raw, plain):
-    assert normalise(raw) == plain and normalise(plain) == plain
-
-
-def test_the_split_is_a_hash_of_the_group():
-    splits = Counter(split_of(f"g{number}", 1, 0.05, 0.1) for number in range(20_000))
-    assert abs(splits["test"] / 20_000 - 0.05) < 0.01 and abs(splits["validation"] / 20_000 - 0.1) < 0.01
-    assert [split_of(f"g{number}", 2, 0.5, 0) for number in range(50)] != [
-        split_of(f"g{number}", 1, 0.5, 0) for number in range(50)
-    ]

@@ -17,7 +17,7 @@ SCRIPT = "data_preparation/generate_data.py"
 KEY = "sk-very-secret-key"
 
 
-def asked_of(server, output, **settings):
+def settings_for(server, output, **settings):
     return {
         "MODEL_ID": "stand/in-model",
         "API_KEY": KEY,
@@ -60,9 +60,16 @@ def test_phrasebook_gives_every_key_and_a_second_run_changes_nothing(run_script,
     assert tree(tmp_path) == written
 
 
+def test_a_flag_says_the_same_as_a_variable_and_beats_it(run_script, tmp_path):
+    flags = ["--prompt-key", "general_ok", "--num-runs", "2", "--output-root", tmp_path]
+    done = run_script(SCRIPT, {"PROMPT_KEY": "Reddit_ok", "NUM_RUNS": 3}, arguments=map(str, flags))
+    assert done.returncode == 0, done.stderr
+    assert set(tree(tmp_path)) == runs(1, 2, folder="phrasebook_general_ok")
+
+
 def test_phrasebook_says_how_many_runs_it_can_give(run_script, tmp_path):
-    asked = run_script(SCRIPT, {"PROMPT_KEY": "general_ok", "NUM_RUNS": 100000, "OUTPUT_ROOT": tmp_path})
-    assert asked.returncode == 2 and b"can give" in asked.stderr and b"lower NUM_RUNS" in asked.stderr
+    refused = run_script(SCRIPT, {"PROMPT_KEY": "general_ok", "NUM_RUNS": 100000, "OUTPUT_ROOT": tmp_path})
+    assert refused.returncode == 2 and b"can give" in refused.stderr and b"lower NUM_RUNS" in refused.stderr
     assert not tree(tmp_path)
 
 
@@ -82,7 +89,7 @@ def test_unusable_settings_are_named(run_script, tmp_path, settings, told):
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
 def test_server_address_with_or_without_v1(run_script, tmp_path, suffix):
     with StandIn() as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, TOGETHER_BASE_URL=server.url + suffix, NUM_RUNS=1))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, TOGETHER_BASE_URL=server.url + suffix, NUM_RUNS=1))
     assert done.returncode == 0, done.stderr
     assert [request.path for request in server.requests] == ["/v1/chat/completions"]
 
@@ -91,7 +98,7 @@ def test_replies_land_in_files_and_the_key_nowhere(run_script, tmp_path):
     with StandIn() as server:
         done = run_script(
             SCRIPT,
-            asked_of(
+            settings_for(
                 server,
                 tmp_path,
                 PROMPT_KEY="general_ok,Reddit_offensive",
@@ -113,13 +120,15 @@ def test_replies_land_in_files_and_the_key_nowhere(run_script, tmp_path):
 
 def test_connections_are_kept_open_from_one_request_to_the_next(run_script, tmp_path):
     with StandIn(latency_s=0.1) as server:
-        run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=120, START_IN_FLIGHT=30, MAX_IN_FLIGHT=30))
+        run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=120, START_IN_FLIGHT=30, MAX_IN_FLIGHT=30))
     assert len(server.requests) == 120 and server.connections <= 30
 
 
-def test_several_keys_are_asked_in_turns(run_script, tmp_path):
+def test_several_keys_are_requested_in_turns(run_script, tmp_path):
     with StandIn() as server:
-        run_script(SCRIPT, asked_of(server, tmp_path, PROMPT_KEY="general_ok,Singlish_ok", NUM_RUNS=3, MAX_IN_FLIGHT=1))
+        run_script(
+            SCRIPT, settings_for(server, tmp_path, PROMPT_KEY="general_ok,Singlish_ok", NUM_RUNS=3, MAX_IN_FLIGHT=1)
+        )
     prompts = [request.body["messages"][0]["content"] for request in server.requests]
     assert ["Singlish" in prompt for prompt in prompts] == [False, True] * 3
 
@@ -128,7 +137,7 @@ def test_several_keys_are_asked_in_turns(run_script, tmp_path):
 def test_rate_limits_are_waited_out_as_told_and_lose_nothing(run_script, tmp_path, status):
     refusals = [Fault(status=status, headers={"Retry-After": "1"})] * 6
     with StandIn(script=refusals) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=8, MAX_RETRIES=0, MAX_ATTEMPTS=1))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=8, MAX_RETRIES=0, MAX_ATTEMPTS=1))
     assert done.returncode == 0, done.stderr
     assert set(tree(tmp_path)) == runs(*range(1, 9))
     assert server.statuses().count(status) == 6 and len(server.requests) == 14
@@ -138,7 +147,7 @@ def test_rate_limits_are_waited_out_as_told_and_lose_nothing(run_script, tmp_pat
 
 def test_a_burst_that_names_no_time_is_waited_out_too(run_script, tmp_path):
     with StandIn(script=[Fault(status=503)] * 8) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=8, MAX_RETRIES=0, MAX_ATTEMPTS=1))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=8, MAX_RETRIES=0, MAX_ATTEMPTS=1))
     assert done.returncode == 0, done.stderr
     assert set(tree(tmp_path)) == runs(*range(1, 9)) and len(server.requests) == 16
     assert server.requests[8].moment - server.requests[7].moment > 0.2
@@ -158,20 +167,20 @@ def test_a_burst_that_names_no_time_is_waited_out_too(run_script, tmp_path):
     ],
     ids=["500", "408", "409", "502", "reset", "truncated", "html", "timeout"],
 )
-def test_passing_faults_are_retried(run_script, tmp_path, fault):
+def test_passing_errors_are_retried(run_script, tmp_path, fault):
     with StandIn(script=[fault]) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=1, REQUEST_TIMEOUT_S=1))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=1, REQUEST_TIMEOUT_S=1))
     assert done.returncode == 0, done.stderr
     assert set(tree(tmp_path)) == runs(1) and len(server.requests) == 2
     assert b"2 requests (1 retries" in done.stderr
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
-def test_lasting_faults_are_not_retried_but_kept(run_script, tmp_path, status):
+def test_lasting_errors_are_not_retried_but_kept(run_script, tmp_path, status):
     with StandIn(script=lambda request: Fault(status=status)) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=1))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=1))
     assert done.returncode == 1
-    without_schema = status in (400, 422)  # asked once more without response_format, which the model may not take
+    without_schema = status in (400, 422)  # sent once more without response_format, which the model may not take
     assert len(server.requests) == 1 + without_schema
     assert [failure["reason"] for failure in failures_in(tmp_path).values()] == [f"http_{status}"]
     assert set(tree(tmp_path)) == {"in-model_general_ok/failed/0001-1.json"}
@@ -182,7 +191,7 @@ def test_a_model_that_takes_no_schema_is_asked_without_it(run_script, tmp_path):
         return Fault(status=400) if "response_format" in request.body else None
 
     with StandIn(script=script) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=3, MAX_IN_FLIGHT=1))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=3, MAX_IN_FLIGHT=1))
     assert done.returncode == 0, done.stderr
     assert ["response_format" in request.body for request in server.requests] == [True, False, False, False]
 
@@ -191,12 +200,12 @@ def test_a_model_that_takes_no_schema_is_asked_without_it(run_script, tmp_path):
 def test_a_refused_key_stops_the_run_at_once_with_the_remedy(run_script, tmp_path, status):
     body = json.dumps({"error": {"message": f"bad key {KEY}"}}).encode()
     with StandIn(script=lambda request: Fault(status=status, body=body)) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=200, START_IN_FLIGHT=4))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=200, START_IN_FLIGHT=4))
     assert done.returncode == 1 and b"API_KEY" in done.stderr and KEY.encode() not in done.stderr
     assert len(server.requests) <= 4 and not tree(tmp_path)
 
 
-def test_replies_that_are_no_data_are_kept_with_their_reason_and_asked_again(run_script, tmp_path):
+def test_replies_that_are_unusable_are_kept_with_their_reason_and_requested_again(run_script, tmp_path):
     faults = [
         Fault(finish_reason="length"),
         Fault(finish_reason="content_filter", content=""),
@@ -205,7 +214,7 @@ def test_replies_that_are_no_data_are_kept_with_their_reason_and_asked_again(run
         Fault(content="Here you go!"),
     ]
     with StandIn(script=faults) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=5, MAX_IN_FLIGHT=1, MAX_ATTEMPTS=2))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=5, MAX_IN_FLIGHT=1, MAX_ATTEMPTS=2))
     assert done.returncode == 1, "run 1 and 2 use up both their attempts"
     kept = failures_in(tmp_path)
     assert {name: failure["reason"] for name, failure in kept.items()} == {
@@ -218,13 +227,13 @@ def test_replies_that_are_no_data_are_kept_with_their_reason_and_asked_again(run
     assert kept["0002-2.json"]["reply"]["choices"][0]["message"]["content"].startswith("I'm sorry")
     assert {name for name in tree(tmp_path) if "failed" not in name} == runs(3, 4, 5)
     with StandIn() as server:
-        again = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=5))
+        again = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=5))
     assert again.returncode == 0 and len(server.requests) == 2
 
 
 def test_a_run_whose_replies_mostly_fail_stops_early_and_says_why(run_script, tmp_path):
     with StandIn(script=lambda request: Fault(content="I cannot assist with that request.")) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=500))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=500))
     assert done.returncode == 1 and b"refusal" in done.stderr and b"stopped early" in done.stderr
     assert len(server.requests) < 100
 
@@ -234,32 +243,32 @@ def test_fast_failures_alone_do_not_stop_a_run_whose_slow_answers_are_good(run_s
         return Fault(content="no") if request.number % 3 == 0 else Fault(latency_s=0.3)
 
     with StandIn(script=script) as server:
-        done = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=60, START_IN_FLIGHT=32, MAX_ATTEMPTS=9))
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=60, START_IN_FLIGHT=32, MAX_ATTEMPTS=9))
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("name", "value"), [("TEMPERATURE", "0.1"), ("MAX_TOKENS", "99"), ("ITEMS_PER_REPLY", "7")])
 def test_another_setting_is_refused_with_the_choices(run_script, tmp_path, name, value):
     with StandIn() as server:
-        run_script(SCRIPT, asked_of(server, tmp_path))
+        run_script(SCRIPT, settings_for(server, tmp_path))
         before = tree(tmp_path)
-        refused = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=6, **{name: value}))
-    assert refused.returncode == 2 and b"was asked for otherwise" in refused.stderr and b"move" in refused.stderr
+        refused = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=6, **{name: value}))
+    assert refused.returncode == 2 and b"was made with other settings" in refused.stderr and b"move" in refused.stderr
     assert tree(tmp_path) == before and len(server.requests) == 4
 
 
-def test_a_torn_file_is_asked_for_again(run_script, tmp_path):
+def test_a_file_cut_short_is_requested_again(run_script, tmp_path):
     with StandIn() as server:
-        run_script(SCRIPT, asked_of(server, tmp_path))
+        run_script(SCRIPT, settings_for(server, tmp_path))
         path = tmp_path / "in-model_general_ok" / "0002.json"
         path.write_bytes(path.read_bytes()[:100])
-        done = run_script(SCRIPT, asked_of(server, tmp_path))
+        done = run_script(SCRIPT, settings_for(server, tmp_path))
     assert done.returncode == 0 and len(server.requests) == 5 and len(json.loads(path.read_text())["items"]) == 5
 
 
 def test_a_full_disk_stops_the_run_with_the_remedy_and_leaves_no_torn_file(repo, run_script, tmp_path):
     with StandIn() as server:
-        settings = {name: str(value) for name, value in asked_of(server, tmp_path, MAX_IN_FLIGHT=1).items()}
+        settings = {name: str(value) for name, value in settings_for(server, tmp_path, MAX_IN_FLIGHT=1).items()}
         full = subprocess.run(
             ["bash", "-c", f"ulimit -f 1; exec {sys.executable} {repo / SCRIPT}"],
             env={**settings, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -267,14 +276,14 @@ def test_a_full_disk_stops_the_run_with_the_remedy_and_leaves_no_torn_file(repo,
         )
         assert full.returncode == 1 and b"free some space" in full.stderr and b"Traceback" not in full.stderr
         assert not tree(tmp_path) and len(server.requests) == 1
-        assert run_script(SCRIPT, asked_of(server, tmp_path)).returncode == 0
+        assert run_script(SCRIPT, settings_for(server, tmp_path)).returncode == 0
     assert set(tree(tmp_path)) == runs(1, 2, 3, 4)
 
 
-def test_an_output_root_that_is_no_folder_is_refused_before_anything_is_asked(run_script, tmp_path):
+def test_an_output_root_that_is_no_folder_is_refused_before_anything_is_requested(run_script, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with StandIn() as server:
-        refused = run_script(SCRIPT, asked_of(server, tmp_path / "file" / "raw"))
+        refused = run_script(SCRIPT, settings_for(server, tmp_path / "file" / "raw"))
     assert refused.returncode == 2 and b"file/raw" in refused.stderr and not server.requests
 
 
@@ -287,7 +296,7 @@ def started(repo, settings):
 
 def test_interrupt_finishes_what_is_in_flight_then_stops(repo, run_script, tmp_path):
     with StandIn(latency_s=0.5) as server:
-        process = started(repo, asked_of(server, tmp_path, NUM_RUNS=100, MAX_IN_FLIGHT=4, START_IN_FLIGHT=4))
+        process = started(repo, settings_for(server, tmp_path, NUM_RUNS=100, MAX_IN_FLIGHT=4, START_IN_FLIGHT=4))
         assert server.wait_for(4)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=120)
@@ -299,7 +308,7 @@ def test_interrupt_finishes_what_is_in_flight_then_stops(repo, run_script, tmp_p
 def test_hours_of_retry_after_are_waited_for_and_an_interrupt_ends_the_wait(repo, tmp_path, told):
     wait = email.utils.formatdate(time.time() + 7200, usegmt=True) if told == "date" else told
     with StandIn(script=lambda request: Fault(status=429, headers={"Retry-After": wait})) as server:
-        process = started(repo, asked_of(server, tmp_path, MAX_IN_FLIGHT=2, START_IN_FLIGHT=2))
+        process = started(repo, settings_for(server, tmp_path, MAX_IN_FLIGHT=2, START_IN_FLIGHT=2))
         assert server.wait_for(2)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2)
@@ -311,10 +320,10 @@ def test_hours_of_retry_after_are_waited_for_and_an_interrupt_ends_the_wait(repo
 
 def test_a_second_process_on_the_same_folder_is_refused(repo, run_script, tmp_path):
     with StandIn(latency_s=5) as server:
-        process = started(repo, asked_of(server, tmp_path, NUM_RUNS=1))
+        process = started(repo, settings_for(server, tmp_path, NUM_RUNS=1))
         try:
             assert server.wait_for(1)
-            refused = run_script(SCRIPT, asked_of(server, tmp_path, NUM_RUNS=1))
+            refused = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=1))
         finally:
             process.kill()
             process.communicate()
@@ -326,13 +335,13 @@ def test_twenty_kills_lose_nothing_tear_nothing_and_pay_only_what_was_in_flight(
     settings = {"NUM_RUNS": wanted, "MAX_IN_FLIGHT": in_flight, "START_IN_FLIGHT": in_flight}
     with StandIn(latency_s=0.01) as server:
         for _ in range(20):
-            process = started(repo, asked_of(server, tmp_path, **settings))
+            process = started(repo, settings_for(server, tmp_path, **settings))
             assert server.wait_for(len(server.requests) + chance.randint(1, 9))
             process.kill()
             process.communicate()
             for path in tmp_path.rglob("[0-9]*.json"):
                 json.loads(path.read_text())
-        finished = run_script(SCRIPT, asked_of(server, tmp_path, **settings))
+        finished = run_script(SCRIPT, settings_for(server, tmp_path, **settings))
     assert finished.returncode == 0, finished.stderr
     assert set(tree(tmp_path)) == runs(*range(1, wanted + 1))
     replies = [json.loads(content)["reply"]["id"] for content in tree(tmp_path).values()]

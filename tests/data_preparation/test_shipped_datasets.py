@@ -13,11 +13,11 @@ import numpy
 import pytest
 from datasets import load_from_disk
 
+from chat.phrasebook_source import load_phrasebook
+from cleaning.near_duplicates import repeats_of, signatures
+from cleaning.rows import text_key
 from conftest import bare_environment
 from generate_data import PROMPT_KEYS
-from meme_rows import text_key
-from near_duplicates import repeats_of, signatures
-from phrasebook_source import load_phrasebook
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATASETS = REPOSITORY / "datasets"

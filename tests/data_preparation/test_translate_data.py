@@ -27,7 +27,7 @@ def source(run_script, tmp_path):
     return tmp_path / "in_Singlish_ok"
 
 
-def asked_of(server, source, **settings):
+def settings_for(server, source, **settings):
     return {
         "MODEL_ID": "stand/translator",
         "API_KEY": "sk-secret",
@@ -50,7 +50,7 @@ def names(folder):
 @pytest.mark.parametrize(("name", "code"), [("Chinese", "zh"), ("Malay", "ms"), ("Tamil", "ta")])
 def test_texts_are_translated_and_all_else_is_kept(run_script, source, name, code):
     with StandIn() as server:
-        done = run_script(SCRIPT, asked_of(server, source, LANGUAGE=name))
+        done = run_script(SCRIPT, settings_for(server, source, LANGUAGE=name))
     assert done.returncode == 0, done.stderr
     folder = source.parent / f"{name}_in_Singlish_ok"
     assert names(folder) == {"0001.json", "0002.json"} and len(server.requests) == 2
@@ -93,16 +93,16 @@ def test_the_phrasebook_says_that_it_cannot_translate_other_text(run_script, sou
     ],
     ids=["wrong count", "malformed", "length", "refusal"],
 )
-def test_a_reply_that_does_not_fit_its_texts_makes_each_be_asked_alone(run_script, source, answers):
+def test_a_reply_that_does_not_fit_its_texts_has_each_text_requested_alone(run_script, source, answers):
     with StandIn(script=[answers]) as server:
-        done = run_script(SCRIPT, asked_of(server, source))
+        done = run_script(SCRIPT, settings_for(server, source))
     assert done.returncode == 0, done.stderr
     assert [len(request.texts) for request in server.requests] == [5, 1, 1, 1, 1, 1, 5]
     copy = load(source.parent / "Tamil_in_Singlish_ok" / "0001.json")
     assert len(copy["items"]) == 5 and copy["dropped"] == [] and len(copy["further_replies"]) == 5
 
 
-def test_only_what_fails_is_asked_again_then_dropped_with_its_reason(run_script, source):
+def test_only_what_fails_is_requested_again_then_dropped_with_its_reason(run_script, source):
     stubborn = load(source / "0001.json")["items"][2]["text"]
 
     def script(request):
@@ -110,7 +110,7 @@ def test_only_what_fails_is_asked_again_then_dropped_with_its_reason(run_script,
         return Fault(content=json.dumps({"translations": answers}))
 
     with StandIn(script=script) as server:
-        done = run_script(SCRIPT, asked_of(server, source, MAX_ATTEMPTS=3))
+        done = run_script(SCRIPT, settings_for(server, source, MAX_ATTEMPTS=3))
     assert done.returncode == 0 and b"9 items, 1 dropped" in done.stdout
     assert [request.texts for request in server.requests[1:3]] == [[stubborn]] * 2 and len(server.requests) == 4
     folder = source.parent / "Tamil_in_Singlish_ok"
@@ -122,20 +122,20 @@ def test_only_what_fails_is_asked_again_then_dropped_with_its_reason(run_script,
 
 def test_a_stopped_run_goes_on_where_it_was(run_script, source):
     with StandIn(script=[None, Fault(status=401)]) as server:
-        stopped = run_script(SCRIPT, asked_of(server, source))
+        stopped = run_script(SCRIPT, settings_for(server, source))
     assert stopped.returncode == 1 and b"API_KEY" in stopped.stderr and b"sk-secret" not in stopped.stderr
     with StandIn() as server:
-        done = run_script(SCRIPT, asked_of(server, source))
+        done = run_script(SCRIPT, settings_for(server, source))
     assert done.returncode == 0 and len(server.requests) == 1 and b"1 were there" in done.stdout
 
 
 def test_a_source_that_was_generated_again_is_noticed(run_script, source):
     with StandIn() as server:
-        run_script(SCRIPT, asked_of(server, source))
+        run_script(SCRIPT, settings_for(server, source))
         document = load(source / "0001.json")
         document["items"][0]["text"] = "something else"
         (source / "0001.json").write_text(json.dumps(document))
-        refused = run_script(SCRIPT, asked_of(server, source))
+        refused = run_script(SCRIPT, settings_for(server, source))
     assert refused.returncode == 2 and b"generated again" in refused.stderr and len(server.requests) == 2
 
 
@@ -143,15 +143,15 @@ def test_another_prompt_is_refused(run_script, source, tmp_path):
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("Put this into $language. The texts, as JSON: $texts")
     with StandIn() as server:
-        run_script(SCRIPT, asked_of(server, source))
-        refused = run_script(SCRIPT, asked_of(server, source, PROMPT_PATH=prompt))
+        run_script(SCRIPT, settings_for(server, source))
+        refused = run_script(SCRIPT, settings_for(server, source, PROMPT_PATH=prompt))
     assert refused.returncode == 2 and b"prompt_sha256" in refused.stderr and len(server.requests) == 2
 
 
 def test_a_translation_is_not_translated(run_script, source):
     with StandIn() as server:
-        run_script(SCRIPT, asked_of(server, source))
-        refused = run_script(SCRIPT, asked_of(server, source.parent / "Tamil_in_Singlish_ok", LANGUAGE="Malay"))
+        run_script(SCRIPT, settings_for(server, source))
+        refused = run_script(SCRIPT, settings_for(server, source.parent / "Tamil_in_Singlish_ok", LANGUAGE="Malay"))
     assert refused.returncode == 2 and b"itself a translation" in refused.stderr
 
 

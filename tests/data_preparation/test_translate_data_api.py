@@ -38,7 +38,7 @@ def write_source(folder, files, items=5, text="the bus is late again, number"):
     return folder
 
 
-def asked_of(server, source, **settings):
+def settings_for(server, source, **settings):
     return {"API_KEY": KEY, "LANGUAGE": "zh", "DIR_NAME": source, "GOOGLE_TRANSLATE_ENDPOINT": server.url, **settings}
 
 
@@ -49,7 +49,7 @@ def load(path):
 def test_files_are_translated_in_batches_within_the_limits(run_script, tmp_path):
     source = write_source(tmp_path / "model_general_ok", files=60)
     with StandIn() as server:
-        done = run_script(SCRIPT, asked_of(server, source, PRICE_PER_MCHAR=20))
+        done = run_script(SCRIPT, settings_for(server, source, PRICE_PER_MCHAR=20))
     assert done.returncode == 0, done.stderr
     assert [len(request.body["q"]) for request in server.requests] == [125, 125, 50]
     for request in server.requests:
@@ -62,14 +62,14 @@ def test_files_are_translated_in_batches_within_the_limits(run_script, tmp_path)
     assert (copy["label"], copy["language"], copy["source"]["file"]) == ("ok", "zh", "model_general_ok/0031.json")
     assert KEY.encode() not in done.stdout + done.stderr and b"cost" in done.stderr
     with StandIn() as server:
-        again = run_script(SCRIPT, asked_of(server, source))
+        again = run_script(SCRIPT, settings_for(server, source))
     assert again.returncode == 0 and not server.requests and b"60 were there" in again.stdout
 
 
 def test_long_texts_stay_below_100_kb_a_request(run_script, tmp_path):
     source = write_source(tmp_path / "model_general_ok", files=4, text="巴士又迟到了" * 700)
     with StandIn() as server:
-        run_script(SCRIPT, asked_of(server, source, LANGUAGE="ta"))
+        run_script(SCRIPT, settings_for(server, source, LANGUAGE="ta"))
     whole = [request for request in server.requests if len(request.texts) > 1]
     assert max(request.size for request in server.requests) <= 100_000
     assert sum(len(request.texts) for request in whole) >= 15
@@ -88,7 +88,7 @@ def test_long_texts_stay_below_100_kb_a_request(run_script, tmp_path):
 def test_rate_limits_are_waited_out(run_script, tmp_path, fault):
     source = write_source(tmp_path / "model_general_ok", files=1)
     with StandIn(script=[fault]) as server:
-        done = run_script(SCRIPT, asked_of(server, source, MAX_RETRIES=0))
+        done = run_script(SCRIPT, settings_for(server, source, MAX_RETRIES=0))
     assert done.returncode == 0, done.stderr
     assert len(server.requests) == 2 and server.requests[1].moment - server.requests[0].moment > 0.9
     assert b"1 rate-limited" in done.stderr
@@ -107,7 +107,7 @@ def test_rate_limits_are_waited_out(run_script, tmp_path, fault):
 def test_other_refusals_stop_at_once_with_the_remedy(run_script, tmp_path, fault):
     source = write_source(tmp_path / "model_general_ok", files=60)
     with StandIn(script=lambda request: fault) as server:
-        done = run_script(SCRIPT, asked_of(server, source))
+        done = run_script(SCRIPT, settings_for(server, source))
     assert done.returncode == 1 and b"set API_KEY" in done.stderr and KEY.encode() not in done.stderr
     assert len(server.requests) == 1
 
@@ -124,30 +124,30 @@ def test_other_refusals_stop_at_once_with_the_remedy(run_script, tmp_path, fault
     ],
     ids=["500", "503", "reset", "truncated", "timeout", "wrong count"],
 )
-def test_passing_faults_are_retried(run_script, tmp_path, fault):
+def test_passing_errors_are_retried(run_script, tmp_path, fault):
     source = write_source(tmp_path / "model_general_ok", files=1)
     with StandIn(script=[fault]) as server:
-        done = run_script(SCRIPT, asked_of(server, source, REQUEST_TIMEOUT_S=1))
+        done = run_script(SCRIPT, settings_for(server, source, REQUEST_TIMEOUT_S=1))
     assert done.returncode == 0, done.stderr
     assert len(server.requests) == 2 and b"1 retries" in done.stderr
 
 
-def test_a_fault_that_stays_leaves_the_files_missing_and_is_told(run_script, tmp_path):
+def test_an_error_that_stays_leaves_the_files_missing_and_is_told(run_script, tmp_path):
     source = write_source(tmp_path / "model_general_ok", files=1)
     with StandIn(script=lambda request: Fault(status=500)) as server:
-        done = run_script(SCRIPT, asked_of(server, source, MAX_RETRIES=1))
+        done = run_script(SCRIPT, settings_for(server, source, MAX_RETRIES=1))
     assert done.returncode == 1 and b"1 missing" in done.stdout and len(server.requests) == 2
     assert not list((tmp_path / "zh_model_general_ok").glob("*.json"))
 
 
-def test_what_is_no_translation_is_asked_alone_once_then_dropped(run_script, tmp_path):
+def test_what_is_no_translation_is_requested_alone_once_then_dropped(run_script, tmp_path):
     source = write_source(tmp_path / "model_general_ok", files=1)
 
     def script(request):
         return Fault(translations=[text if text.endswith(" 3") else translated(text, "zh") for text in request.texts])
 
     with StandIn(script=script) as server:
-        done = run_script(SCRIPT, asked_of(server, source))
+        done = run_script(SCRIPT, settings_for(server, source))
     assert done.returncode == 0 and b"4 items, 1 dropped" in done.stdout
     assert [len(request.texts) for request in server.requests] == [5, 1]
     copy = load(tmp_path / "zh_model_general_ok" / "0001.json")
@@ -165,7 +165,7 @@ def test_languages_are_codes(run_script, tmp_path):
 def test_interrupt_finishes_the_request_under_way_then_stops(repo, tmp_path):
     source = write_source(tmp_path / "model_general_ok", files=60)
     with StandIn(latency_s=0.5) as server:
-        settings = {name: str(value) for name, value in asked_of(server, source).items()}
+        settings = {name: str(value) for name, value in settings_for(server, source).items()}
         process = subprocess.Popen(
             [sys.executable, str(repo / SCRIPT)], env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

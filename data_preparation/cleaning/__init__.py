@@ -1,0 +1,1 @@
+"""From raw files to a data set: rows, repeated texts, splits, the folder and its card."""

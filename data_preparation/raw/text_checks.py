@@ -1,0 +1,78 @@
+"""What can be told about a text without a model: its script, whether it refuses, whether it can be a translation."""
+
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+
+LANGUAGE_NAMES = {"Chinese": "zh", "Malay": "ms", "Tamil": "ta"}
+# Share of a text's letters that must be of its language's script: a Chinese or Tamil meme may well keep MRT or PSLE.
+SCRIPT_SHARES = {"zh": ("CJK", 0.3), "ta": ("TAMIL", 0.3), "ms": ("LATIN", 0.9), "en": ("LATIN", 0.9)}
+# Bounds of translated length over English length, in characters: Chinese is short, Tamil long.
+LENGTH_RATIOS = {"zh": (0.08, 1.5), "ms": (0.4, 3.0), "ta": (0.4, 4.0)}
+LATIN_LETTER = re.compile("[A-Za-z]")
+NO_LETTERS = re.compile(r"[\W_]+")
+SHORT_TEXT_SLACK = 24  # characters above the ratio that a short text may always take
+
+REFUSALS = re.compile(
+    r"\b(?:as an ai\b|as a (?:large )?language model"
+    r"|i(?:'m| am) (?:sorry|unable|not able)[^.]{0,40}\b(?:but|can(?:no|')t|to (?:assist|help|provide|create|generate))"
+    r"|i (?:can(?:no|')t|won't|will not|must decline to)"
+    r" (?:assist|help|provide|create|generate|write|fulfil|comply|translate|produce|engage)"
+    r"|(?:against|violates?) (?:my|the|our) (?:content |usage )?(?:guidelines|policy|policies|principles))"
+    r"|我(?:无法|不能|不可以)(?:协助|帮助|提供|翻译|生成|满足)|作为(?:一个)?(?:人工智能|AI)"
+    r"|(?:saya )?(?:tidak dapat|tidak boleh) (?:membantu|menterjemah|menyediakan)"
+    r"|மன்னிக்கவும், (?:என்னால்|நான்)",
+    re.IGNORECASE,
+)
+
+
+def is_refusal(text: str) -> bool:
+    """True where a model declines instead of answering; typographic apostrophes count as plain ones."""
+    return bool(REFUSALS.search(text.replace("’", "'")))
+
+
+@lru_cache(maxsize=100_000)
+def _script_of(character: str) -> str:
+    """First word of a letter's or vowel sign's Unicode name (LATIN, CJK, TAMIL, ...), empty for all else."""
+    is_letter = unicodedata.category(character)[0] in "LM"
+    return unicodedata.name(character, "UNKNOWN").split(" ")[0] if is_letter else ""
+
+
+def script_share(text: str, script: str) -> float:
+    """Share of the letters that are of the script; 1.0 for a text without letters."""
+    scripts = Counter(map(_script_of, text))
+    letters = scripts.total() - scripts[""]
+    return scripts[script] / letters if letters else 1.0
+
+
+def has_expected_script(text: str, language: str) -> bool:
+    script, least = SCRIPT_SHARES[language]
+    if text.isascii():
+        return script == "LATIN" or not LATIN_LETTER.search(text)
+    return script_share(text, script) >= least
+
+
+def letters_only(text: str) -> str:
+    """Casefolded letters, vowel signs and digits: what is left when two texts are compared for sameness."""
+    if text.isascii():
+        return NO_LETTERS.sub("", text.casefold())
+    return "".join(character for character in text.casefold() if unicodedata.category(character)[0] in "LMN")
+
+
+def translation_problem(source: str, translated: object, language: str) -> str | None:
+    """Why `translated` is no translation of the English `source` into `language`, or None where it may be one."""
+    if not isinstance(translated, str):
+        return "malformed"
+    if not translated.strip():
+        return "empty"
+    if is_refusal(translated) and not is_refusal(source):
+        return "refusal"
+    if letters_only(translated) == letters_only(source):
+        return "untranslated"
+    if not has_expected_script(translated, language):
+        return "wrong_script"
+    shortest, longest = LENGTH_RATIOS[language]
+    if not shortest * len(source) <= len(translated) <= longest * len(source) + SHORT_TEXT_SLACK:
+        return "implausible_length"
+    return None
