@@ -5,7 +5,7 @@ import shutil
 
 from transformers import AutoTokenizer
 
-from tiny_llm import new_model
+from tiny.llm import new_model
 
 SCRIPT = "training_pipeline/load_lora.py"
 

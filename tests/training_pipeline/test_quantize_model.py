@@ -1,4 +1,4 @@
-"""quantize_model.py on the road's own merged model, and what it refuses."""
+"""quantize_model.py on the merged model of the session's own training, and what it refuses."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def test_a_second_run_keeps_the_folder(quantised_run, merged_run, dataset_dir, r
 
 def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tmp_path):
     """A chat model without policy gets it first; its folder then serves as any other."""
-    from guard_scores import load_scorer
+    from guard.model_folder import load_guard_model
 
     plain = tmp_path / "plain"
     shutil.copytree(base_dir, plain, ignore=shutil.ignore_patterns("scoring.json"))
@@ -77,15 +77,15 @@ def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tm
     assert "You moderate memes" in (tmp_path / "q8" / "chat_template.jinja").read_text()
     assert not (plain / "scoring.json").exists()
     assert json.loads((tmp_path / "q8" / "quantization.json").read_text())["cost"]["largest_difference"] < 0.02
-    assert load_scorer(tmp_path / "q8").config.quantization_config.bits == 8
+    assert load_guard_model(tmp_path / "q8").config.quantization_config.bits == 8
     assert done.stdout.count(b"\n") == 1 and b"192 rows of the prompt" in done.stderr
 
 
 def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir):
-    from guard_template import load_guard_tokenizer, read_guard_prompt
+    from guard.template import load_guard_prompt
     from quantize_model import Settings, calibration_prompts, read_splits
 
-    prompt = read_guard_prompt(*load_guard_tokenizer(base_dir))
+    prompt, _ = load_guard_prompt(base_dir)
     settings = Settings(MODEL_DIR=base_dir, DATASET_DIR=dataset_dir, OUTPUT_DIR="q")
     train = read_splits(dataset_dir)["train"]
     rows = calibration_prompts(prompt, train * 4, settings)
