@@ -99,7 +99,7 @@ class Settings(ScriptSettings):
 
 def main() -> None:
     settings = Settings.read(__doc__)
-    name_defaults("quantize_model.py", settings)
+    name_defaults(settings)
     results = claim_stdout()
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer

@@ -111,7 +111,7 @@ class Settings(ScriptSettings):
 
 def main() -> None:
     settings = Settings.read(__doc__)
-    name_defaults("train_model.py", settings)
+    name_defaults(settings)
     results = claim_stdout()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")

@@ -94,6 +94,23 @@ def test_unusable_settings_are_named_all_at_once(run_script, settings, words):
     assert all(word in refused.stderr.decode() for word in words)
 
 
+def test_the_newest_data_set_is_taken_and_the_output_lies_beside_it(base_dir, run_script, tmp_path):
+    """Named before anything heavy is imported; SAVE_STEPS ends the run there."""
+    save_dataset(tmp_path / "dataset", train=meme_rows(4, 1), validation=meme_rows(4, 2))
+    ended = run_script(SCRIPT, {"MODEL_DIR": base_dir, "EVAL_STEPS": "2", "SAVE_STEPS": "3"}, cwd=tmp_path)
+    assert ended.returncode == 1 and b"SAVE_STEPS must be a multiple" in ended.stderr
+    told = f"train_model.py: not set, so taken: DATASET_DIR={tmp_path}/dataset OUTPUT_DIR={tmp_path}/dataset-lora\n"
+    assert told in ended.stderr.decode()
+    named = {"MODEL_DIR": base_dir, "DATASET_DIR": "dataset,dataset", "EVAL_STEPS": "2", "SAVE_STEPS": "3"}
+    ended = run_script(SCRIPT, named, cwd=tmp_path)
+    assert f"not set, so taken: OUTPUT_DIR={tmp_path}/dataset-lora\n" in ended.stderr.decode()
+
+
+def test_a_flag_beats_the_variable(run_script):
+    refused = run_script(SCRIPT, {"EPOCHS": "-1", "LORA_R": "0"}, arguments=("--epochs", "-2"), timeout=120)
+    assert refused.returncode == 2 and b"EPOCHS=-2" in refused.stderr and b"LORA_R=0" in refused.stderr
+
+
 def test_one_class_is_refused_with_the_remedy(base_dir, run_script, tmp_path):
     rows = [row for row in meme_rows(20, 1) if row["label"] == 0]
     folder = save_dataset(tmp_path / "dataset", train=rows, validation=rows, test=rows)

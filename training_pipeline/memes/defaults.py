@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings
 
+from guard.output_files import script_name
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -27,9 +29,9 @@ def beside(folder: Path, ending: str) -> Path:
     return whole.with_name(whole.name + ending)
 
 
-def name_defaults(script: str, settings: BaseSettings) -> None:
+def name_defaults(settings: BaseSettings) -> None:
     """One line on stderr: the folders that nobody named and that are taken all the same."""
     chosen = {name: value for name, value in settings if name in ("dataset_dir", "output_dir")}
     unset = [f"{name.upper()}={value}" for name, value in chosen.items() if name not in settings.model_fields_set]
     if unset:
-        print(f"{script}: not set, so taken: {' '.join(unset)}", file=sys.stderr, flush=True)
+        print(f"{script_name()}: not set, so taken: {' '.join(unset)}", file=sys.stderr, flush=True)
