@@ -10,27 +10,33 @@ Writes  OUTPUT_DIR: the same model with guard template and scoring.json
     MODEL_DIR=models/openchat OUTPUT_DIR=artifacts/openchat-guard python training_pipeline/attach_policy.py
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 from pydantic import DirectoryPath, Field, FilePath, field_validator
-from pydantic_settings import BaseSettings
 
-from result_output import claim_stdout
-from script_settings import ENVIRONMENT, read_settings
+from guard.model_folder import (
+    MAX_TEXT_TOKENS,
+    SCORING_FILE,
+    Scoring,
+    check_model_folder,
+    read_scoring,
+    weights_fingerprint,
+)
+from guard.output_files import claim_stdout, finished_folder, write_json
+from guard.script_settings import ScriptSettings
+from guard.template import LABEL_WORDS, POLICY_FILE, attach_guard, read_guard_prompt
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
     output_dir: Path = Field(description="folder that gets the guard model")
-    policy_file: FilePath = Field(
-        Path(__file__).with_name("policy.txt"), description="the question; it holds {meme}, {unsafe} and {safe}"
+    policy_file: FilePath = Field(POLICY_FILE, description="the question; it holds {meme}, {unsafe} and {safe}")
+    label_words: str = Field(",".join(LABEL_WORDS), description="the two answers, harmful first; one token each")
+    max_text_tokens: int = Field(
+        MAX_TEXT_TOKENS, ge=8, description="token limit of a view, kept in scoring.json; longer texts are cut"
     )
-    label_words: str = Field("unsafe,safe", description="the two answers, harmful first; one token each")
 
     @field_validator("label_words")
     @classmethod
@@ -41,27 +47,26 @@ class Settings(BaseSettings):
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     results = claim_stdout()
     from transformers import AutoTokenizer
 
-    from guard_template import attach_guard, read_guard_prompt
-    from model_folder import check_model_folder, finished_folder, write_json
-
     check_model_folder(settings.model_dir)
     tokenizer = AutoTokenizer.from_pretrained(settings.model_dir)
-    if (settings.model_dir / "scoring.json").exists():
+    if (settings.model_dir / SCORING_FILE).exists():
         raise SystemExit(
             f"attach_policy.py: {settings.model_dir} has a policy (scoring.json) already; "
             "set MODEL_DIR to the chat model without one"
         )
-    words = tuple(word.strip() for word in settings.label_words.split(","))
+    unsafe, safe = (word.strip() for word in settings.label_words.split(",") if word.strip())
+    policy = settings.policy_file.read_text(encoding="utf-8")
     try:
-        scoring = attach_guard(tokenizer, settings.policy_file.read_text(encoding="utf-8"), words)
+        scoring = attach_guard(tokenizer, policy, (unsafe, safe), settings.max_text_tokens)
         prompt = read_guard_prompt(tokenizer, scoring)
-    except ValueError as fault:
-        raise SystemExit(f"attach_policy.py: {fault}") from fault
-    if is_attached(settings, tokenizer.chat_template, scoring["label_words"]):
+        is_there = is_attached(settings, tokenizer.chat_template, scoring)
+    except ValueError as error:
+        raise SystemExit(f"attach_policy.py: {error}") from error
+    if is_there:
         print(f"kept {settings.output_dir}, which has this model and this policy already", file=results)
         return
     with finished_folder(settings.output_dir) as folder:
@@ -73,23 +78,22 @@ def main() -> None:
             path.unlink()
         (folder / "chat_template.jinja").unlink(missing_ok=True)
         tokenizer.save_pretrained(folder)
-        write_json(folder / "scoring.json", scoring)
+        write_json(folder / SCORING_FILE, scoring)
     print(
         f"wrote {settings.output_dir}: policy of {len(prompt.prefix_ids)} tokens, answers {scoring['label_words']}",
         file=results,
     )
 
 
-def is_attached(settings: Settings, chat_template: str, label_words: dict) -> bool:
-    """Whether OUTPUT_DIR is what an earlier run made of the same weights, policy and label words."""
-    from model_folder import weights_fingerprint
-
-    template, scoring = settings.output_dir / "chat_template.jinja", settings.output_dir / "scoring.json"
-    if not (template.exists() and scoring.exists()):
+def is_attached(settings: Settings, chat_template: str, scoring: Scoring) -> bool:
+    """Whether OUTPUT_DIR is what an earlier run made of the same weights, policy, label words and token limit."""
+    template, former = settings.output_dir / "chat_template.jinja", read_scoring(settings.output_dir)
+    if not former or not template.exists():
         return False
     return (
         template.read_text(encoding="utf-8") == chat_template
-        and json.loads(scoring.read_text(encoding="utf-8"))["label_words"] == label_words
+        and former["label_words"] == scoring["label_words"]
+        and former["max_text_tokens"] == scoring["max_text_tokens"]
         and weights_fingerprint(settings.output_dir) == weights_fingerprint(settings.model_dir)
     )
 

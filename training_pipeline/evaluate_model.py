@@ -1,11 +1,12 @@
-"""Measure a guard model on a split, with an interval, by language, category and view, beside a plain TF-IDF floor.
+"""Measure a guard model on a split, with an interval, by language, category and view, beside a TF-IDF baseline.
 
 On the validation split (SPLIT=validation) it also fits the temperature and three thresholds (high recall, balanced,
 high precision) and writes them into MODEL_DIR/scoring.json, from where the container reads them; the balanced one
 decides the label. Measure on another split afterwards: figures on the rows of a fit flatter it.
 
 An outside test set is any CSV, TSV or JSON Lines file; without a caption column the text view is scored alone, as the
-container does where it has no caption. Its TF-IDF floor needs FLOOR_DATASET_DIR, the data that the model learnt from.
+container does where it has no caption. Its TF-IDF baseline needs BASELINE_DATASET_DIR, the data that the model learnt
+from.
 
 Reads   MODEL_DIR (16-bit or GPTQ), DATASET_DIR
 Writes  OUTPUT_DIR: evaluation.json (`auroc` at its top level), predictions.jsonl (a line a row, predict.py's evidence
@@ -18,29 +19,34 @@ Writes  OUTPUT_DIR: evaluation.json (`auroc` at its top level), predictions.json
         python training_pipeline/evaluate_model.py
 """
 
-import json
 import os
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings
+from pydantic import Field, field_validator, model_validator
 
-from result_output import claim_stdout
-from script_settings import ENVIRONMENT, read_settings
+from guard.model_folder import MAX_TEXT_TOKENS, Scoring, check_model_folder, load_guard_model, read_scoring
+from guard.output_files import check_writable, claim_stdout, explained_write_errors, write_json
+from guard.script_settings import ScriptSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from evaluation.predictions import Scores
+    from memes.rows import MemeRow
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     model_dir: Path = Field(description="folder of the guard model")
     dataset_dir: Path = Field(description="data set that clean_dataset.py wrote, or a CSV, TSV or JSON Lines file")
     split: str = Field("test", description="split that is measured; validation fits scoring.json, from a file too")
     output_dir: Path = Field(description="folder that gets evaluation.json, predictions.jsonl and the plots")
-    floor_dataset_dir: Path | None = Field(
-        None, description="data set whose train split the TF-IDF floor learns from; DATASET_DIR's own when unset"
+    baseline_dataset_dir: Path | None = Field(
+        None, description="data set whose train split the TF-IDF baseline learns from; DATASET_DIR's own when unset"
+    )
+    max_text_tokens: int | None = Field(
+        None, ge=8, description="token limit of a view; unset: the model's own (scoring.json), which it may only lower"
     )
     text_column: str = Field("text", description="column of the texts")
     label_column: str = Field("label", description="column of the labels")
@@ -58,44 +64,49 @@ class Settings(BaseSettings):
     bootstrap_samples: int = Field(1000, ge=100, description="resamples of groups behind each 95 % interval")
     seed: int = Field(1, description="seed of the resampling")
 
-    @field_validator("model_dir", "dataset_dir", "floor_dataset_dir")
+    @field_validator("model_dir", "dataset_dir", "baseline_dataset_dir")
     @classmethod
     def is_there(cls, path: Path | None) -> Path | None:
         if path is not None and not path.exists():
             raise ValueError("is not there")
         return path
 
-
-@dataclass(frozen=True)
-class Scores:
-    margins: list  # per row, logit(offensive) - logit(ok) by view, float32 [views]
-    names: list[list[str]]  # per row, the names of its views
-    scoring: dict
-    cut_rows: int
-    milliseconds: float  # a row
+    @model_validator(mode="after")
+    def max_text_tokens_only_lowers(self) -> Self:
+        scoring, lowered = read_scoring(self.model_dir), self.max_text_tokens
+        limit = scoring["max_text_tokens"] if scoring else MAX_TEXT_TOKENS
+        if lowered is not None and lowered > limit:
+            raise ValueError(f"MAX_TEXT_TOKENS={lowered}: the model's limit is {limit} tokens a view; set at most that")
+        if lowered not in (None, limit) and self.split == "validation":
+            raise ValueError(
+                f"MAX_TEXT_TOKENS={lowered}: SPLIT=validation fits the thresholds for the {limit} tokens a view that "
+                "the container reads; unset MAX_TEXT_TOKENS"
+            )
+        if lowered not in (None, limit):
+            print(
+                f"evaluate_model.py: MAX_TEXT_TOKENS={lowered} lowers the model's limit of {limit} tokens a view",
+                file=sys.stderr,
+            )
+        return self
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     results = claim_stdout()
     if (os.cpu_count() or 1) <= 2:
-        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
-    from model_folder import check_model_folder, clear_write_faults
-
+        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer
     check_model_folder(settings.model_dir)
     check_places(settings)
     rows, train = read_evaluation_rows(settings)
-    scores = score_rows(settings.model_dir, rows)
-    report = evaluate(settings, rows, train, scores)
-    with clear_write_faults(settings.output_dir):
-        write_outputs(settings, report, rows, scores)
+    scores, scoring = score(settings, rows)
+    report, baseline_scores = evaluate(settings, rows, train, scores, scoring)
+    with explained_write_errors(settings.output_dir):
+        write_outputs(settings, report, rows, scores, scoring, baseline_scores)
     print_report(settings, report, results)
 
 
 def check_places(settings: Settings) -> None:
     """SystemExit where OUTPUT_DIR, or a scoring.json that shall be fitted, cannot be written."""
-    from model_folder import check_writable
-
     check_writable(settings.output_dir)
     if settings.split == "validation":
         if not (settings.model_dir / "scoring.json").exists():
@@ -106,155 +117,112 @@ def check_places(settings: Settings) -> None:
         check_writable(settings.model_dir)
 
 
-def read_evaluation_rows(settings: Settings) -> tuple[list[dict], list[dict] | None]:
-    """(rows of the split, rows of the train split for the floor or None)."""
-    from evaluation_rows import COLUMNS, UnusableRows, read_rows
+def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["MemeRow"] | None]:
+    """(rows of the split, rows of the train split for the baseline or None)."""
+    from memes.rows import COLUMNS, REQUIRED, UnusableRows, check_both_labels, read_rows
 
     columns = {name: getattr(settings, f"{name}_column") for name in COLUMNS}
-    required = {"text", "label"} | {name for name in COLUMNS if f"{name}_column" in settings.model_fields_set}
-    floor = settings.floor_dataset_dir or (settings.dataset_dir if settings.dataset_dir.is_dir() else None)
+    required = REQUIRED | {name for name in COLUMNS if f"{name}_column" in settings.model_fields_set}
+    dataset, baseline = settings.dataset_dir, settings.baseline_dataset_dir
+    if baseline is None and dataset.is_dir():
+        baseline = dataset
     try:
-        rows = read_rows(settings.dataset_dir, settings.split, columns, required, settings.positive_label)
-        if floor is None or settings.split == "train":
+        rows = read_rows(dataset, settings.split, columns, required, settings.positive_label)
+        check_both_labels(rows, f"{dataset}, {settings.split}")
+        if baseline is None or settings.split == "train":
             return rows, None
-        if floor.is_dir() and floor != settings.dataset_dir:
-            return rows, read_rows(floor, "train", COLUMNS, {"text", "label"}, None)
-        return rows, read_rows(floor, "train", columns, required, settings.positive_label)
-    except UnusableRows as fault:
-        raise SystemExit(f"evaluate_model.py: {fault}") from fault
+        if baseline.is_dir() and baseline != dataset:
+            train = read_rows(baseline, "train")
+        else:
+            train = read_rows(baseline, "train", columns, required, settings.positive_label)
+        check_both_labels(train, f"{baseline}, train")
+        return rows, train
+    except UnusableRows as error:
+        raise SystemExit(f"evaluate_model.py: {error}") from error
 
 
-def score_rows(model_dir: Path, rows: list[dict]) -> Scores:
-    from guard_scores import encode_memes, load_scorer, view_margins
-    from guard_template import asked_views, load_guard_tokenizer, read_guard_prompt
+def score(settings: Settings, rows: list["MemeRow"]) -> tuple["Scores", Scoring]:
+    """Scores of the rows, and the scoring settings of the model that gave them."""
+    from evaluation.predictions import score_rows
+    from guard.template import load_guard_prompt
 
     try:
-        tokenizer, scoring = load_guard_tokenizer(model_dir)
-        prompt = read_guard_prompt(tokenizer, scoring)
-    except ValueError as fault:
-        raise SystemExit(f"evaluate_model.py: MODEL_DIR={model_dir}: {fault}") from fault
-    model = load_scorer(model_dir)
-    started = time.monotonic()
-    memes = encode_memes(prompt, rows)
-    margins = view_margins(model, prompt, memes)
-    cut = sum(meme.cut_tokens > 0 for meme in memes)
-    print(
-        f"{len(rows)} rows scored, {cut} of them cut to 256 tokens, "
-        f"{sum(not len(views) for views in margins)} without text and caption",
-        file=sys.stderr,
-    )
-    return Scores(
-        margins,
-        [asked_views(prompt, row["text"], row["image"]) for row in rows],
-        scoring,
-        cut,
-        1000 * (time.monotonic() - started) / len(rows),
-    )
+        prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
+    except ValueError as error:
+        raise SystemExit(f"evaluate_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
+    return score_rows(load_guard_model(settings.model_dir), prompt, rows), scoring
 
 
-def evaluate(settings: Settings, rows: list[dict], train: list[dict] | None, scores: Scores) -> dict:
-    """The report that evaluation.json holds; on the validation split scores.scoring gets what is fitted."""
+def evaluate(
+    settings: Settings, rows: list["MemeRow"], train: list["MemeRow"] | None, scores: "Scores", scoring: Scoring
+) -> tuple[dict[str, Any], "np.ndarray | None"]:
+    """What evaluation.json holds, and the baseline's scores; on the validation split `scoring` gets what is fitted."""
     import numpy as np
 
-    from evaluation_metrics import calibration_metrics, evaluation_report, floor_report
-    from score_calibration import fit_scoring, probabilities_at, threshold_report
+    from evaluation.calibration import fit_scoring, threshold_report
+    from evaluation.metrics import calibration_metrics, evaluation_report
+    from evaluation.tfidf_baseline import baseline_report
+    from guard.scores import meme_probabilities
 
     labels = np.array([row["label"] for row in rows])
-    scoring, fits = scores.scoring, settings.split == "validation"
+    fits = settings.split == "validation"
     if fits:
         scoring.update(fit_scoring(scores.margins, labels, settings.least_recall, settings.least_precision))
-    probabilities = probabilities_at(scores.margins, scoring["temperature"])
-    report = evaluation_report(
-        rows, view_scores(scores), probabilities, scoring["threshold"], settings.bootstrap_samples, settings.seed
-    )
-    floor = floor_report(train, rows, settings.seed) if train else None
-    return {
-        **report,
+    temperature, threshold = scoring["temperature"], scoring["threshold"]
+    probabilities = meme_probabilities(scores.margins, temperature)
+    views = scores.by_view(temperature)
+    baseline, baseline_scores = baseline_report(train, rows, settings.seed) if train else (None, None)
+    report = {
+        **evaluation_report(rows, views, probabilities, threshold, settings.bootstrap_samples, settings.seed),
         "split": settings.split,
         "dataset": str(settings.dataset_dir),
         "model": str(settings.model_dir),
         "unscored_rows": sum(not names for names in scores.names),
         "cut_rows": scores.cut_rows,
-        "temperature": scoring["temperature"],
+        "max_text_tokens": scoring["max_text_tokens"],
+        "temperature": temperature,
         "fitted_on_these_rows": fits,
-        "without_temperature": calibration_metrics(labels, probabilities_at(scores.margins, 1.0)),
+        "without_temperature": calibration_metrics(labels, meme_probabilities(scores.margins, 1.0)),
         "at_thresholds": threshold_report(labels, probabilities, scoring.get("thresholds", {})),
-        "tfidf_floor_auroc": floor["auroc"] if floor else None,
-        "tfidf_floor": floor,
+        "tfidf_auroc": baseline["auroc"] if baseline else None,
+        "tfidf_baseline": baseline,
     }
+    return report, baseline_scores
 
 
-def view_scores(scores: Scores) -> list[dict[str, float]]:
-    """Per row, the probability of `offensive` by the name of the view."""
-    from guard_scores import view_probabilities
-
-    return [
-        dict(zip(names, view_probabilities(margins, scores.scoring["temperature"]).tolist(), strict=True))
-        for names, margins in zip(scores.names, scores.margins, strict=True)
-    ]
-
-
-def write_outputs(settings: Settings, report: dict, rows: list[dict], scores: Scores) -> None:
+def write_outputs(
+    settings: Settings,
+    report: dict[str, Any],
+    rows: list["MemeRow"],
+    scores: "Scores",
+    scoring: Scoring,
+    baseline_scores: "np.ndarray | None",
+) -> None:
     """evaluation.json last: it says that the others, and what was fitted, are whole."""
     import numpy as np
 
-    from evaluation_plots import draw_plots
-    from model_folder import write_json, written_aside
+    from evaluation.plots import draw_plots
+    from evaluation.predictions import write_predictions
+    from guard.scores import meme_probabilities
 
     folder = settings.output_dir
-    lines = prediction_lines(rows, scores)
-    with written_aside(folder / "predictions.jsonl") as aside, aside.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    floor_scores = report["tfidf_floor"].pop("scores") if report["tfidf_floor"] else None
-    curves = {"model": np.array([line["probability"] for line in lines])}
-    draw_plots(
-        folder,
-        np.array([row["label"] for row in rows]),
-        curves if floor_scores is None else {**curves, "TF-IDF floor": floor_scores},
-    )
+    write_predictions(folder / "predictions.jsonl", rows, scores, scoring)
+    curves = {"model": meme_probabilities(scores.margins, scoring["temperature"])}
+    if baseline_scores is not None:
+        curves["TF-IDF baseline"] = baseline_scores
+    draw_plots(folder, np.array([row["label"] for row in rows]), curves)
     if report["fitted_on_these_rows"]:
-        write_json(settings.model_dir / "scoring.json", scores.scoring)
+        write_json(settings.model_dir / "scoring.json", scoring)
     write_json(folder / "evaluation.json", report)
 
 
-def prediction_lines(rows: list[dict], scores: Scores) -> list[dict]:
-    """predict.py's evidence, a line a row; there is no picture, so no path and nothing read from it."""
-    from evaluation_metrics import verdicts
-    from score_calibration import probabilities_at
-
-    probabilities = probabilities_at(scores.margins, scores.scoring["temperature"])
-    labels = verdicts(probabilities, scores.scoring["threshold"]).tolist()
-    return [
-        {
-            "id": row["id"],
-            "path": None,
-            "text": row["text"],
-            "ocr": [],
-            "caption": row["image"],
-            "probability_text": views.get("text"),
-            "probability_image_text": views.get("image_text"),
-            "probability": probability,
-            "label": label,
-            "error": None if views else "nothing_to_score",
-            "milliseconds": {"score": round(scores.milliseconds, 1)},
-            "gold": row["label"],
-            "language": row["language"],
-            "category": row["category"],
-            "group": row["group"],
-        }
-        for row, views, probability, label in zip(
-            rows, view_scores(scores), probabilities.tolist(), labels, strict=True
-        )
-    ]
-
-
-def print_report(settings: Settings, report: dict, results) -> None:
+def print_report(settings: Settings, report: dict[str, Any], results: TextIO) -> None:
     low, high = report["auroc_interval"]
-    floor = report["tfidf_floor"]
+    baseline = report["tfidf_baseline"]
     beside = (
-        f"TF-IDF floor {floor['auroc']:.4f} (on shuffled labels {floor['shuffled']['auroc_mean']:.4f})"
-        if floor
-        else "no TF-IDF floor without FLOOR_DATASET_DIR"
+        f"TF-IDF baseline {baseline['auroc']:.4f} (on shuffled labels {baseline['shuffled']['auroc_mean']:.4f})"
+        if baseline
+        else "no TF-IDF baseline without BASELINE_DATASET_DIR"
     )
     print(
         f"{settings.split}: AUROC {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {report['groups']} groups, "

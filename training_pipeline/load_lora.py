@@ -14,17 +14,30 @@ Writes  OUTPUT_DIR: a model folder with tokenizer, guard template, scoring.json,
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import DirectoryPath, Field
-from pydantic_settings import BaseSettings
 
-from result_output import claim_stdout
-from script_settings import ENVIRONMENT, read_settings
+from guard.model_folder import (
+    SCORING_FILE,
+    carry_training_record,
+    check_model_folder,
+    is_quantised,
+    weights_fingerprint,
+)
+from guard.output_files import claim_stdout, finished_folder, write_json
+from guard.script_settings import ScriptSettings
+from guard.template import Meme
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 # Largest difference of a probability that rounding the merged weights explains.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 2e-3}
-SAMPLE_ROWS = [
+SAMPLE_MEMES: list[Meme] = [
     {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
     {"text": "These people should not be allowed in here.", "image": "A closed door", "label": 1},
     {"text": "星期一又来了", "image": "A bus in the rain", "label": 0},
@@ -32,9 +45,7 @@ SAMPLE_ROWS = [
 ]
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="the base model that the adapter was trained on")
     lora_dir: DirectoryPath = Field(description="the adapter: train_model.py's OUTPUT_DIR or a checkpoint-N in it")
     output_dir: Path = Field(description="folder that gets the merged model")
@@ -44,10 +55,8 @@ class Settings(BaseSettings):
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     results = claim_stdout()
-    from model_folder import finished_folder
-
     check_folders(settings)
     if (settings.output_dir / "merge.json").exists():
         check_same_merge(settings)
@@ -64,14 +73,11 @@ def main() -> None:
 
 def check_folders(settings: Settings) -> None:
     """SystemExit where there is no adapter, where the base is quantised, or is not the one of the training."""
-    from model_folder import check_model_folder, weights_fingerprint
-
     adapter = settings.lora_dir / "adapter_model.safetensors"
     if not adapter.exists():
         raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")
     check_model_folder(settings.model_dir)
-    config = json.loads((settings.model_dir / "config.json").read_text(encoding="utf-8"))
-    if config.get("quantization_config"):
+    if is_quantised(settings.model_dir):
         raise SystemExit(
             f"load_lora.py: {settings.model_dir} is quantised; merge into the 16-bit base (MODEL_DIR), "
             "then quantise the merged model with quantize_model.py"
@@ -94,9 +100,7 @@ def trained_base(lora_dir: Path) -> str | None:
     return json.loads(finished.read_text(encoding="utf-8"))["run"]["base_weights"] if finished.exists() else None
 
 
-def merge_identity(settings: Settings) -> dict:
-    from model_folder import weights_fingerprint
-
+def merge_identity(settings: Settings) -> dict[str, str]:
     return {
         "base": weights_fingerprint(settings.model_dir),
         "adapter": weights_fingerprint(settings.lora_dir),
@@ -113,35 +117,32 @@ def check_same_merge(settings: Settings) -> None:
         )
 
 
-def merge(settings: Settings, folder: Path) -> dict:
+def merge(settings: Settings, folder: Path) -> dict[str, Any]:
     """Merge, prove and save into `folder`; returns the proof."""
-    from guard_scores import encode_memes, mean_probabilities, score_memes
-    from guard_template import load_guard_tokenizer, read_guard_prompt
-    from model_folder import carry_files, write_json
+    from guard.scores import meme_probabilities, view_margins
+    from guard.template import encode_memes, load_guard_prompt
 
-    tokenizer, scoring = load_guard_tokenizer(settings.lora_dir)
-    prompt = read_guard_prompt(tokenizer, scoring)
-    memes = encode_memes(prompt, SAMPLE_ROWS)
-
-    def probabilities():
-        return mean_probabilities(score_memes(model, prompt, memes))
-
-    model, dtype = load_base(settings)
-    alone = probabilities()
-    model = add_adapter(model, settings)
-    together = probabilities()
-    model = model.merge_and_unload(safe_merge=True).to(dtype)
-    model.save_pretrained(folder)
-    model = model.float()
-    proof = prove(alone, together, probabilities(), str(dtype).removeprefix("torch."))
-    tokenizer.save_pretrained(folder)
-    carry_files(settings.lora_dir, folder)
-    write_json(folder / "scoring.json", scoring)
+    try:
+        prompt, scoring = load_guard_prompt(settings.lora_dir)
+    except ValueError as error:
+        raise SystemExit(f"load_lora.py: LORA_DIR={settings.lora_dir}: {error}") from error
+    memes = encode_memes(prompt, SAMPLE_MEMES)
+    base, dtype = load_base(settings)
+    alone = meme_probabilities(view_margins(base, prompt, memes), 1.0)
+    adapted = add_adapter(base, settings)
+    together = meme_probabilities(view_margins(adapted, prompt, memes), 1.0)
+    merged = adapted.merge_and_unload(safe_merge=True).to(dtype)
+    merged.save_pretrained(folder)
+    rounded = meme_probabilities(view_margins(merged.float(), prompt, memes), 1.0)
+    proof = prove(alone, together, rounded, str(dtype).removeprefix("torch."))
+    prompt.tokenizer.save_pretrained(folder)
+    carry_training_record(settings.lora_dir, folder)
+    write_json(folder / SCORING_FILE, scoring)
     write_json(folder / "merge.json", {"identity": merge_identity(settings), **proof})
     return proof
 
 
-def load_base(settings: Settings):
+def load_base(settings: Settings) -> tuple["PreTrainedModel", "torch.dtype"]:
     """(base model with float32 weights, type that the merged weights shall have)."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -161,24 +162,26 @@ def load_base(settings: Settings):
     return model, dtype
 
 
-def add_adapter(model, settings: Settings):
+def add_adapter(model: "PreTrainedModel", settings: Settings) -> "PeftModel":
     """Base plus adapter, not yet merged; SystemExit where the adapter's shapes do not fit the base."""
     from peft import PeftModel
 
-    untie_what_the_adapter_parts(model, settings.lora_dir)
+    untie_adapted_embeddings(model, settings.lora_dir)
     try:
-        model = PeftModel.from_pretrained(model, settings.lora_dir)
-    except (RuntimeError, ValueError) as fault:
-        reason = str(fault).strip().splitlines()[-1].strip()
+        return PeftModel.from_pretrained(model, settings.lora_dir)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
         raise SystemExit(
             f"load_lora.py: the adapter in {settings.lora_dir} does not fit {settings.model_dir} "
             f"({reason}); set MODEL_DIR to the base of the training"
-        ) from fault
-    return model
+        ) from error
 
 
-def untie_what_the_adapter_parts(model, lora_dir: Path) -> None:
-    """Give the LM head a matrix of its own where the adapter changes only it or only the embeddings tied to it."""
+def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
+    """Give the LM head a matrix of its own where it shares the embeddings' and the adapter changes either of them.
+
+    Merged into the shared matrix, a change that was trained on one would change the other, too.
+    """
     import torch
     from safetensors import safe_open
 
@@ -194,7 +197,7 @@ def untie_what_the_adapter_parts(model, lora_dir: Path) -> None:
     model.config.tie_word_embeddings = False
 
 
-def prove(alone, together, merged, dtype: str) -> dict:
+def prove(alone: "np.ndarray", together: "np.ndarray", merged: "np.ndarray", dtype: str) -> dict[str, Any]:
     """Probabilities of base, base plus adapter, merged, shape [rows]: SystemExit where the merge does not hold."""
     largest = float(abs(merged - together).max())
     from_base = float(abs(merged - alone).max())

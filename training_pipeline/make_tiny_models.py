@@ -12,21 +12,19 @@ Writes  OUTPUT_DIR/base-llm and OUTPUT_DIR/captioner; one that is there already 
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from pydantic import DirectoryPath, Field
-from pydantic_settings import BaseSettings
 
-from result_output import claim_stdout
-from script_settings import ENVIRONMENT, read_settings
+from guard.output_files import claim_stdout, finished_folder
+from guard.script_settings import ScriptSettings
 
 REPOSITORY_SAMPLES = Path(__file__).resolve().parents[1] / "datasets" / "sample_memes"
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     output_dir: Path = Field(description="folder that gets base-llm/ and captioner/")
     samples_dir: DirectoryPath = Field(
         REPOSITORY_SAMPLES, description="folder with train.parquet; render_memes.py makes one"
@@ -37,7 +35,7 @@ class Settings(BaseSettings):
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     results = claim_stdout()
     train_parquet = settings.samples_dir / "train.parquet"
     if not train_parquet.exists():
@@ -52,13 +50,13 @@ def main() -> None:
             print(line.result(), file=results)
 
 
-def make_folder(folder: Path, make, train_parquet: Path, settings: Settings) -> str:
-    """Make a model folder unless it is there; `make` writes into a folder aside. Returns the line that says so."""
+def make_folder(
+    folder: Path, make: Callable[[Path, Path, Settings], dict[str, float]], train_parquet: Path, settings: Settings
+) -> str:
+    """Make a model folder unless it is there; `make` writes it and gives its metrics. Returns the line that says so."""
     if folder.exists():
         return f"kept {folder}, which is there already; delete it to train it anew"
     import torch
-
-    from model_folder import finished_folder
 
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     started = time.monotonic()
@@ -68,20 +66,20 @@ def make_folder(folder: Path, make, train_parquet: Path, settings: Settings) -> 
     return f"wrote {folder} in {time.monotonic() - started:.0f} s ({listed})"
 
 
-def make_llm(train_parquet: Path, folder: Path, settings: Settings) -> dict:
+def make_llm(train_parquet: Path, folder: Path, settings: Settings) -> dict[str, float]:
     from datasets import load_dataset
 
-    from guard_template import POLICY_FILE
-    from tiny_llm import train_llm
+    from guard.template import POLICY_FILE, policy_text
+    from tiny.llm import train_llm
 
-    policy = POLICY_FILE.read_text(encoding="utf-8").replace("{unsafe}", "unsafe").replace("{safe}", "safe")
+    policy = policy_text(POLICY_FILE.read_text(encoding="utf-8"))
     memes = load_dataset("parquet", data_files=str(train_parquet), split="train")
     memes = memes.select_columns(["text", "caption", "language"]).to_list()
     return train_llm(memes, policy, folder, settings.llm_steps, settings.seed)
 
 
-def make_captioner(train_parquet: Path, folder: Path, settings: Settings) -> dict:
-    from tiny_captioner import train_captioner
+def make_captioner(train_parquet: Path, folder: Path, settings: Settings) -> dict[str, float]:
+    from tiny.captioner import train_captioner
 
     steps = {"steps": settings.captioner_steps} if settings.captioner_steps else {}
     return train_captioner(train_parquet, folder, seed=settings.seed, **steps)

@@ -6,6 +6,7 @@ Any chat model will do: a folder without scoring.json gets the guard template fi
 Reads   MODEL_DIR (16-bit), DATASET_DIR (train split for calibration, validation split to measure the cost)
 Writes  OUTPUT_DIR: a model folder with quantize_config.json, tokenizer, scoring.json and quantization.json (its cost)
 
+    MODEL_DIR=models/openchat python3 quantize_model.py     # the data set it was trained on, else the newest
     MODEL_DIR=artifacts/merged DATASET_DIR=datasets/v3 OUTPUT_DIR=artifacts/llm-gptq \\
         python training_pipeline/quantize_model.py
 """
@@ -14,53 +15,106 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, DirectoryPath, Field
-from pydantic_settings import BaseSettings
+from pydantic import BeforeValidator, DirectoryPath, Field, model_validator
 
-from result_output import claim_stdout
-from script_settings import ENVIRONMENT, read_settings
+from guard.model_folder import (
+    MAX_TEXT_TOKENS,
+    SCORING_FILE,
+    TRAINING_FILE,
+    carry_training_record,
+    check_model_folder,
+    folder_megabytes,
+    is_quantised,
+    load_guard_model,
+    read_scoring,
+    weights_fingerprint,
+)
+from guard.output_files import claim_stdout, finished_folder, write_json
+from guard.script_settings import ScriptSettings
+from memes.defaults import beside, name_defaults, newest_dataset
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from guard.template import EncodedMeme, GuardPrompt
+    from memes.rows import MemeRow
 
 GROUP_SIZES = (128, 64, 32)
 LEAST_CALIBRATION_ROWS = 256
 
 
-def number_where_one(text):
-    return int(text) if str(text).strip().isdigit() else text
+def number_where_one(text: object) -> object:
+    return int(str(text)) if str(text).strip().isdigit() else text
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
+def trained_or_newest_dataset(settings: dict[str, Any]) -> Path:
+    """The data set that MODEL_DIR's training.json names, if it is there; else the newest in reach."""
+    record = settings["model_dir"] / TRAINING_FILE
+    named = json.loads(record.read_text(encoding="utf-8")).get("dataset_dir", "") if record.exists() else ""
+    folders = [Path(name.strip()) for name in named.split(",") if name.strip()]
+    return next((folder for folder in folders if folder.is_dir()), None) or newest_dataset()
 
+
+def gptq_beside_model(settings: dict[str, Any]) -> Path:
+    return beside(settings["model_dir"], "-gptq")
+
+
+class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="folder of the 16-bit model")
-    dataset_dir: DirectoryPath = Field(description="data set whose rows calibrate (train) and measure (validation)")
-    output_dir: Path = Field(description="folder that gets the quantised model")
+    dataset_dir: DirectoryPath = Field(
+        default_factory=trained_or_newest_dataset,
+        validate_default=True,
+        description="data set whose rows calibrate (train) and measure (validation); unset: the one that the model's "
+        "training.json names, else the newest in reach, as train_model.py's",
+    )
+    output_dir: Path = Field(
+        default_factory=gptq_beside_model,
+        description="folder that gets the quantised model; unset: MODEL_DIR with -gptq behind its name",
+    )
     # The environment gives text, which a Literal of numbers does not take.
     bits: Annotated[Literal[4, 8], BeforeValidator(number_where_one)] = Field(4, description="bits a weight: 4 or 8")
     calibration_rows: int = Field(
         256, ge=LEAST_CALIBRATION_ROWS, description="rows of the prompt, drawn from the train split, that calibrate"
     )
+    max_text_tokens: int | None = Field(
+        None,
+        ge=8,
+        description=f"token limit of a view for a model without scoring.json, {MAX_TEXT_TOKENS} when unset; any other "
+        "model keeps its own",
+    )
     seed: int = Field(1, description="seed of the choice of rows")
+
+    @model_validator(mode="after")
+    def max_text_tokens_changes_no_limit(self) -> Self:
+        scoring, limit = read_scoring(self.model_dir), self.max_text_tokens
+        if scoring and limit not in (None, scoring["max_text_tokens"]):
+            raise ValueError(
+                f"MAX_TEXT_TOKENS={limit}: the model has a limit of {scoring['max_text_tokens']} tokens a view "
+                "(scoring.json), which its thresholds belong to; unset MAX_TEXT_TOKENS"
+            )
+        return self
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
+    name_defaults(settings)
     results = claim_stdout()
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer
-    from model_folder import finished_folder, weights_fingerprint
-
     check_source(settings.model_dir)
     identity = {
         "source": weights_fingerprint(settings.model_dir),
         "bits": settings.bits,
         "calibration_rows": settings.calibration_rows,
         "seed": settings.seed,
+        "max_text_tokens": settings.max_text_tokens or MAX_TEXT_TOKENS,
     }
     report_file = settings.output_dir / "quantization.json"
     if report_file.exists():
-        if json.loads(report_file.read_text(encoding="utf-8"))["identity"] != identity:
+        former = json.loads(report_file.read_text(encoding="utf-8"))["identity"]
+        if {"max_text_tokens": MAX_TEXT_TOKENS, **former} != identity:  # older reports lack it
             raise SystemExit(
                 f"quantize_model.py: {settings.output_dir} was made of another model or with other "
                 "settings; choose another OUTPUT_DIR or delete it"
@@ -82,33 +136,28 @@ def main() -> None:
 
 def check_source(model_dir: Path) -> None:
     """SystemExit where MODEL_DIR is no model, or one that is quantised already."""
-    from model_folder import check_model_folder
-
     check_model_folder(model_dir)
-    if json.loads((model_dir / "config.json").read_text(encoding="utf-8")).get("quantization_config"):
+    if is_quantised(model_dir):
         raise SystemExit(f"quantize_model.py: {model_dir} is quantised already; set MODEL_DIR to the 16-bit model")
 
 
-def quantize(settings: Settings, identity: dict, folder: Path) -> dict:
+def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Quantise into `folder`, measure what it cost; returns the report that quantization.json holds."""
-    from guard_scores import encode_memes
-    from guard_template import load_guard_tokenizer, read_guard_prompt
-    from model_folder import carry_files, folder_megabytes, write_json
+    from guard.template import encode_memes, load_guard_prompt
 
     splits = read_splits(settings.dataset_dir)
     try:
-        tokenizer, scoring = load_guard_tokenizer(settings.model_dir)
-        prompt = read_guard_prompt(tokenizer, scoring)
-    except ValueError as fault:
-        raise SystemExit(f"quantize_model.py: MODEL_DIR={settings.model_dir}: {fault}") from fault
+        prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
+    except ValueError as error:
+        raise SystemExit(f"quantize_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
     measured = encode_memes(prompt, splits["validation"])
     calibration = calibration_prompts(prompt, splits["train"], settings)
     group_size = fitting_group_size(settings.model_dir)
     before = validation_probabilities(settings.model_dir, prompt, measured, scoring["temperature"])
     quantize_into(folder, settings, calibration, group_size)
-    tokenizer.save_pretrained(folder)
-    carry_files(settings.model_dir, folder)
-    write_json(folder / "scoring.json", scoring)
+    prompt.tokenizer.save_pretrained(folder)
+    carry_training_record(settings.model_dir, folder)
+    write_json(folder / SCORING_FILE, scoring)
     after = validation_probabilities(folder, prompt, measured, scoring["temperature"])
     report = {
         "identity": identity,
@@ -122,29 +171,26 @@ def quantize(settings: Settings, identity: dict, folder: Path) -> dict:
     return report
 
 
-def read_splits(dataset_dir: Path) -> dict[str, list[dict]]:
+def read_splits(dataset_dir: Path) -> dict[str, list["MemeRow"]]:
     """Rows of train and validation with text or caption; SystemExit where there are none."""
-    from evaluation_rows import COLUMNS, UnusableRows, read_rows
+    from memes.rows import UnusableRows, read_rows, with_content
 
     splits = {}
     for name in ("train", "validation"):
         try:
-            rows = read_rows(dataset_dir, name, COLUMNS, {"text", "label"}, None, both_labels=False)
-        except UnusableRows as fault:
-            raise SystemExit(f"quantize_model.py: {fault}") from fault
-        splits[name] = [row for row in rows if row["text"] or row["image"]]
+            splits[name] = with_content(read_rows(dataset_dir, name), f"{dataset_dir}, {name}")
+        except UnusableRows as error:
+            raise SystemExit(f"quantize_model.py: {error}") from error
         if not splits[name]:
             raise SystemExit(f"quantize_model.py: {dataset_dir}: no row of the {name} split has a text or a caption")
-        if len(splits[name]) < len(rows):
-            print(f"{len(rows) - len(splits[name])} {name} rows left out: neither text nor caption", file=sys.stderr)
     return splits
 
 
-def calibration_prompts(prompt, train: list[dict], settings: Settings) -> list[list[int]]:
+def calibration_prompts(prompt: "GuardPrompt", train: list["MemeRow"], settings: Settings) -> list[list[int]]:
     """Token rows of the whole question, both views, of rows drawn over the whole split: every language and label."""
     import random
 
-    from guard_scores import encode_memes
+    from guard.template import encode_memes
 
     chosen = random.Random(settings.seed).sample(train, min(settings.calibration_rows, len(train)))
     rows = [prompt.prefix_ids + suffix for meme in encode_memes(prompt, chosen) for suffix in meme.suffixes]
@@ -193,14 +239,16 @@ def fitting_group_size(model_dir: Path) -> int:
     )
 
 
-def validation_probabilities(model_dir: Path, prompt, memes: list, temperature: float):
+def validation_probabilities(
+    model_dir: Path, prompt: "GuardPrompt", memes: list["EncodedMeme"], temperature: float
+) -> "np.ndarray":
     """Shape [memes]; the model is loaded from its folder, as predict.py loads it, and let go again."""
-    from guard_scores import load_scorer, mean_probabilities, score_memes
+    from guard.scores import meme_probabilities, view_margins
 
-    return mean_probabilities(score_memes(load_scorer(model_dir), prompt, memes, temperature))
+    return meme_probabilities(view_margins(load_guard_model(model_dir), prompt, memes), temperature)
 
 
-def quantization_cost(labels: list[int], before, after) -> dict[str, float | None]:
+def quantization_cost(labels: list[int], before: "np.ndarray", after: "np.ndarray") -> dict[str, float | None]:
     """What quantising changed on the validation split: AUROC (None for one label) and differences of probability."""
     import numpy as np
     from sklearn.metrics import roc_auc_score

@@ -2,26 +2,37 @@
 
 The base is loaded in 4-bit NF4 (double quantised), LoRA adapters on all its linear layers are trained to answer
 `unsafe` or `safe` behind the policy, for both views of every meme. Rows are packed: the policy once a batch, every
-view behind it (packed_rows.py), so a step costs P + B*S tokens instead of B*(P + S).
+view behind it (guard/packed_rows.py), so a step costs P + B*S tokens instead of B*(P + S).
 
 Reads   MODEL_DIR (a chat model; one without guard template and scoring.json gets them), DATASET_DIR (clean_dataset.py)
 Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), tokenizer, scoring.json, training.json,
         training.png, checkpoint-N/ (complete: a run that was killed goes on from the last and ends with the same
         weights). A finished run is not repeated.
 
+    MODEL_DIR=models/openchat python3 train_model.py        # the newest data set; the adapter comes to lie beside it
     MODEL_DIR=models/openchat DATASET_DIR=datasets/v3 OUTPUT_DIR=artifacts/lora python training_pipeline/train_model.py
     accelerate launch training_pipeline/train_model.py      # the same on several GPUs, BATCH_SIZE memes on each
 """
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, DirectoryPath, Field
-from pydantic_settings import BaseSettings
 
-from result_output import claim_stdout
-from script_settings import ENVIRONMENT, read_settings
+from guard.model_folder import MAX_TEXT_TOKENS, Scoring, check_model_folder, compute_dtype, weights_fingerprint
+from guard.output_files import claim_stdout, explained_write_errors
+from guard.script_settings import ScriptSettings
+from memes.defaults import beside, name_defaults, newest_dataset
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import TrainingArguments
+
+    from guard.template import EncodedMeme, GuardPrompt
+    from memes.rows import MemeRow
+    from training.packed_trainer import PackedTrainer
+    from training.run_folder import Run
 
 # What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
 RUN_IDENTITY = (
@@ -43,20 +54,36 @@ RUN_IDENTITY = (
 
 def existing_folders(value: str) -> str:
     """Folders with commas between them; ValueError names those that are not there."""
-    missing = [name.strip() for name in value.split(",") if not Path(name.strip()).is_dir()]
+    missing = [str(folder) for folder in folders(value) if not folder.is_dir()]
     if missing:
         raise ValueError(f"no such folder: {', '.join(missing)}")
     return value
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
+def folders(value: str) -> list[Path]:
+    return [Path(name.strip()) for name in value.split(",")]
 
+
+def newest_in_reach() -> str:
+    return str(newest_dataset())
+
+
+def lora_beside_dataset(settings: dict[str, Any]) -> Path:
+    return beside(folders(settings["dataset_dir"])[0], "-lora")
+
+
+class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
     dataset_dir: Annotated[str, AfterValidator(existing_folders)] = Field(
-        description="folder of a data set that clean_dataset.py wrote, several with commas"
+        default_factory=newest_in_reach,
+        validate_default=True,
+        description="folder of a data set that clean_dataset.py wrote, several with commas; unset: the newest in "
+        "dataset/, data_preparation/dataset/ or artifacts/*/dataset/, else datasets/v3",
     )
-    output_dir: Path = Field(description="folder that gets the adapter and its checkpoints")
+    output_dir: Path = Field(
+        default_factory=lora_beside_dataset,
+        description="folder that gets the adapter and its checkpoints; unset: DATASET_DIR with -lora behind its name",
+    )
     epochs: float = Field(2.0, gt=0, description="passes over the training rows")
     max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate (linear warm-up, cosine decay)")
@@ -65,7 +92,9 @@ class Settings(BaseSettings):
     lora_r: int = Field(16, ge=1, description="rank of the adapters")
     lora_alpha: int = Field(32, ge=1, description="scale of the adapters is LORA_ALPHA / LORA_R")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout in front of the adapters")
-    max_text_tokens: int = Field(256, ge=8, description="longer texts are cut, never the policy or the answer")
+    max_text_tokens: int = Field(
+        MAX_TEXT_TOKENS, ge=8, description="token limit of a view, kept in scoring.json; longer texts are cut"
+    )
     text_noise: float = Field(0.0, ge=0, le=1, description="share of the texts trained on as OCR might misread them")
     eval_steps: int = Field(50, ge=1, description="optimizer steps between evaluations on the validation split")
     save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints; a multiple of EVAL_STEPS")
@@ -81,22 +110,25 @@ class Settings(BaseSettings):
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
+    name_defaults(settings)
     results = claim_stdout()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")
     import torch
     from accelerate import PartialState
 
-    from dataset_rows import read_splits
-    from model_folder import check_model_folder, clear_write_faults
-    from training_run import open_run
+    from memes.rows import UnusableRows
+    from training.run_folder import open_run
+    from training.splits import read_splits
 
     check_model_folder(settings.model_dir)
-    folders = [Path(name.strip()) for name in settings.dataset_dir.split(",")]
-    splits = read_splits(folders, settings.shuffle_labels, settings.seed)
+    try:
+        splits = read_splits(folders(settings.dataset_dir), settings.shuffle_labels, settings.seed)
+    except UnusableRows as error:
+        raise SystemExit(f"train_model.py: {error}") from error
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
-        run = open_run(settings, splits, RUN_IDENTITY)
+        run = open_run(settings.output_dir, run_identity(settings, splits))
     if run.is_finished:
         print(
             f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
@@ -104,74 +136,70 @@ def main() -> None:
         )
         return
     try:
-        with clear_write_faults(settings.output_dir):
+        with explained_write_errors(settings.output_dir):
             summary = train(settings, splits, run)
-    except ValueError as fault:
-        raise SystemExit(f"train_model.py: MODEL_DIR={settings.model_dir}: {fault}") from fault
+    except ValueError as error:
+        raise SystemExit(f"train_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
     if summary:
         print(summary, file=results)
 
 
-def train(settings: Settings, splits: dict, run) -> str | None:
-    """Train, save and return the line that says what came of it; None in all processes but the first."""
-    from guard_scores import encode_memes
-    from guard_template import load_guard_tokenizer, read_guard_prompt
-    from tfidf_floor import tfidf_floor
-    from training_run import finish_run
+def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict[str, Any]:
+    from training.splits import rows_fingerprint
 
-    tokenizer, scoring = load_guard_tokenizer(settings.model_dir)
-    prompt = read_guard_prompt(tokenizer, scoring)
-    memes = {name: encode_memes(prompt, splits[name], settings.max_text_tokens) for name in ("train", "validation")}
+    return {
+        **{name: getattr(settings, name) for name in RUN_IDENTITY},
+        "base_weights": weights_fingerprint(settings.model_dir),
+        "dataset": rows_fingerprint(splits),
+    }
+
+
+def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") -> str | None:
+    """Train, save and return the line that says what came of it; None in all processes but the first."""
+    from evaluation.tfidf_baseline import tfidf_auroc
+    from guard.template import encode_memes, load_guard_prompt
+    from training.run_folder import finish_run
+
+    prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
+    memes = {name: encode_memes(prompt, splits[name]) for name in ("train", "validation")}
     cut = sum(meme.cut_tokens > 0 for split in memes.values() for meme in split)
     print(
-        f"{cut} of {sum(map(len, memes.values()))} memes cut to {settings.max_text_tokens} tokens; "
+        f"{cut} of {sum(map(len, memes.values()))} memes cut to {prompt.max_text_tokens} tokens; "
         f"policy {len(prompt.prefix_ids)} tokens",
         file=sys.stderr,
     )
-    model = load_lora_model(settings, prompt, memes)
+    model = load_lora_model(settings, prompt, memes["train"])
     trainer = make_trainer(settings, model, prompt, memes, splits, scoring)
     trainer.train(resume_from_checkpoint=run.last_checkpoint)
     metrics = trainer.evaluate()
-    metrics["tfidf_floor_auroc"] = tfidf_floor(splits, "validation")
-    finish_run(settings, run, trainer, tokenizer, scoring, metrics)
+    metrics["tfidf_auroc"] = tfidf_auroc(splits["train"], splits["validation"])
+    sources = {"model_dir": str(settings.model_dir), "dataset_dir": settings.dataset_dir}
+    finish_run(run, trainer, scoring, metrics, sources)
     if not trainer.is_world_process_zero():
         return None
     return (
         f"wrote {settings.output_dir}: validation AUROC {metrics['eval_auroc']:.4f} "
-        f"(TF-IDF floor {metrics['tfidf_floor_auroc']:.4f}) after {trainer.state.global_step} steps"
+        f"(TF-IDF baseline {metrics['tfidf_auroc']:.4f}) after {trainer.state.global_step} steps"
     )
 
 
-def load_lora_model(settings: Settings, prompt, memes: dict):
-    """The NF4 base with fresh LoRA adapters on all linear layers."""
+def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["EncodedMeme"]) -> "PeftModel":
+    """The NF4 base with fresh LoRA adapters on all linear layers; `memes` are those to be trained on."""
     import torch
-    from accelerate import PartialState
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig
 
-    from packed_rows import check_packable, prove_packable
+    from guard.packed_rows import check_packable, prove_packable
+    from training.nf4_base import load_nf4_base
 
-    longest = len(prompt.prefix_ids) + settings.max_text_tokens + len(prompt.suffix_ids)
+    longest = len(prompt.prefix_ids) + prompt.max_text_tokens + len(prompt.suffix_ids)
     if settings.packed_rows:
         check_packable(AutoConfig.from_pretrained(settings.model_dir), longest)
     torch.manual_seed(settings.seed)
-    dtype = compute_dtype()
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
-    base = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir,
-        quantization_config=quantization,
-        dtype=dtype,
-        use_safetensors=True,
-        device_map={"": PartialState().local_process_index if torch.cuda.is_available() else "cpu"},
-    )
-    keep_weights_as_loaded(base)
-    # Checkpointing saves memory that only a GPU is short of.
-    base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=torch.cuda.is_available())
+    base = load_nf4_base(settings.model_dir)
     if settings.packed_rows:
-        batch = [suffix for meme in memes["train"][: settings.batch_size] for suffix in meme.suffixes]
-        prove_packable(base, prompt.prefix_ids, batch, dtype)
+        batch = [suffix for meme in memes[: settings.batch_size] for suffix in meme.suffixes]
+        prove_packable(base, prompt.prefix_ids, batch, compute_dtype())
     return get_peft_model(
         base,
         LoraConfig(
@@ -184,38 +212,21 @@ def load_lora_model(settings: Settings, prompt, memes: dict):
     )
 
 
-def keep_weights_as_loaded(base) -> None:
-    """Keep bitsandbytes from repacking the 4-bit weights at the first evaluation on CPUs with AVX512-BF16.
-
-    Its bfloat16 kernel rounds the scales, so training would go on with another base than it began with, and a resumed
-    run, which loads the weights anew, would differ from an unbroken one.
-    """
-    from bitsandbytes.nn import Linear4bit
-
-    for module in base.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def compute_dtype():
-    """bfloat16 where the GPU has it, float16 on older ones (Volta, Turing), float32 on the CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
-
-
-def make_trainer(settings: Settings, model, prompt, memes: dict, splits: dict, scoring: dict):
+def make_trainer(
+    settings: Settings,
+    model: "PeftModel",
+    prompt: "GuardPrompt",
+    memes: dict[str, list["EncodedMeme"]],
+    splits: dict[str, list["MemeRow"]],
+    scoring: Scoring,
+) -> "PackedTrainer":
     from transformers import EarlyStoppingCallback
 
-    from packed_trainer import PackedTrainer, RowCollator
-    from training_memes import CountEpochs, NoisyMemes
-    from training_run import CarryScoring, ranking_metrics
+    from training.noisy_memes import CountEpochs, NoisyMemes
+    from training.packed_trainer import PackedTrainer, RowCollator, ranking_metrics
+    from training.run_folder import CarryScoring
 
-    noisy = NoisyMemes(
-        prompt, splits["train"], memes["train"], settings.text_noise, settings.max_text_tokens, settings.seed
-    )
+    noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.seed)
     stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []
     return PackedTrainer(
         model=model,
@@ -225,12 +236,12 @@ def make_trainer(settings: Settings, model, prompt, memes: dict, splits: dict, s
         eval_dataset=memes["validation"],
         data_collator=RowCollator(prompt, compute_dtype(), settings.packed_rows),
         processing_class=prompt.tokenizer,
-        compute_metrics=ranking_metrics([row["language"] for row in splits["validation"]]),
+        compute_metrics=ranking_metrics([row["language"] or "unknown" for row in splits["validation"]]),
         callbacks=[CountEpochs(noisy), *stopping, CarryScoring(scoring)],
     )
 
 
-def training_arguments(settings: Settings):
+def training_arguments(settings: Settings) -> "TrainingArguments":
     import torch
     from transformers import TrainingArguments
 

@@ -53,8 +53,10 @@ class ScriptSettings(BaseSettings):
         try:
             settings = cls(_cli_settings_source=flags)
         except ValidationError as invalid:
-            problems = "".join(f"  {_sentence(cls, error)}\n" for error in invalid.errors())
-            parser.exit(2, f"{script}: {invalid.error_count()} unusable setting(s)\n{problems}")
+            # A default that is made of other settings is no error of its own where one of these is unusable.
+            errors = [error for error in invalid.errors() if error["type"] != "default_factory_not_called"]
+            problems = "".join(f"  {_sentence(cls, error)}\n" for error in errors)
+            parser.exit(2, f"{script}: {len(errors)} unusable setting(s)\n{problems}")
         echoed = " ".join(f"{name.upper()}={value}" for name, value in settings if value is not None)
         print(f"{script}: {echoed}", file=sys.stderr, flush=True)
         return settings

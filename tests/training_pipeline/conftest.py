@@ -1,4 +1,4 @@
-"""The training road walked once a session, small: a base model, a data set, an adapter, a merged and a 4-bit model."""
+"""The training pipeline run once a session, small: a base model, a data set, an adapter, a merged and a 4-bit model."""
 
 import pytest
 from small_memes import TINY_RUN, meme_rows, save_dataset
@@ -17,11 +17,11 @@ def dataset_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def base_dir(tmp_path_factory):
     """A chat model as Hugging Face saves one, hardly trained."""
-    from guard_template import POLICY_FILE
-    from tiny_llm import train_llm
+    from guard.template import POLICY_FILE, policy_text
+    from tiny.llm import train_llm
 
     memes = [{"text": row["text"], "caption": row["image"], "language": row["language"]} for row in meme_rows(40, 4)]
-    policy = POLICY_FILE.read_text(encoding="utf-8").replace("{unsafe}", "unsafe").replace("{safe}", "safe")
+    policy = policy_text(POLICY_FILE.read_text(encoding="utf-8"))
     folder = tmp_path_factory.mktemp("models") / "base-llm"
     train_llm(memes, policy, folder, steps=3, seed=1)
     return folder

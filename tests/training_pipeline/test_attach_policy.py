@@ -38,6 +38,14 @@ def test_label_words_must_be_two_and_one_token_each(base_dir, run_script, tmp_pa
     assert not (tmp_path / "guard").exists()
 
 
+def test_the_token_limit_of_a_view_is_part_of_the_guard_model(base_dir, run_script, tmp_path):
+    settings = {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"}
+    run_script(SCRIPT, {**settings, "MAX_TEXT_TOKENS": "64"})
+    assert json.loads((tmp_path / "guard" / "scoring.json").read_text())["max_text_tokens"] == 64
+    refused = run_script(SCRIPT, settings)
+    assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
+
+
 def test_a_second_run_keeps_what_was_fitted_and_another_policy_is_refused(base_dir, run_script, tmp_path):
     settings = {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"}
     run_script(SCRIPT, settings)

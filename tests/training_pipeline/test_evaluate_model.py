@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 from small_memes import meme_rows, save_dataset
 
 SCRIPT = "training_pipeline/evaluate_model.py"
@@ -35,8 +36,6 @@ def fitted_run(merged_run, dataset_dir, run_script, tmp_path_factory):
 
 
 def test_a_test_split_is_measured_and_the_model_left_alone(merged_run, dataset_dir, run_script, tmp_path):
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     before = (merged_run[0] / "scoring.json").read_bytes()
     done = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"})
     assert done.returncode == 0, done.stderr.decode()[-3000:]
@@ -49,13 +48,13 @@ def test_a_test_split_is_measured_and_the_model_left_alone(merged_run, dataset_d
     assert report["auroc_interval"][0] <= report["auroc"] <= report["auroc_interval"][1] and report["rows"] == 24
     assert sum(part["rows"] for part in report["by_language"].values()) == 24
     assert report["by_view"].keys() == {"text", "image_text"} and report["by_category"].keys() == {"general"}
-    assert report["tfidf_floor"]["shuffled"]["shuffles"] == 5 and report["tfidf_floor_auroc"] > 0.9
+    assert report["tfidf_baseline"]["shuffled"]["shuffles"] == 5 and report["tfidf_auroc"] > 0.9
     assert not report["fitted_on_these_rows"] and (merged_run[0] / "scoring.json").read_bytes() == before
     assert len({line["group"] for line in lines}) == report["groups"] == 24
     for line in lines:
         assert line["probability"] == pytest.approx((line["probability_text"] + line["probability_image_text"]) / 2)
         assert line["path"] is None and line["ocr"] == [] and line["error"] is None
-        assert line["label"] == int(round(line["probability"], 4) >= 0.5)
+        assert line["label"] == int(float(f"{line['probability']:.4f}") >= 0.5)
     assert done.stdout.decode().startswith("test: AUROC")
 
 
@@ -71,7 +70,7 @@ def test_the_validation_split_fits_the_models_scoring(fitted_run):
     assert report["log_loss"] <= report["without_temperature"]["log_loss"]
     assert report["at_thresholds"]["high_recall"]["recall"] >= 0.95
     assert [line["label"] for line in lines] == [
-        int(round(line["probability"], 4) >= scoring["threshold"]) for line in lines
+        int(float(f"{line['probability']:.4f}") >= scoring["threshold"]) for line in lines
     ]
     assert b"temperature" in process.stdout and not list(model.glob(".*"))
 
@@ -103,7 +102,7 @@ def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_sc
         "LABEL_COLUMN": "gold",
         "POSITIVE_LABEL": "hateful",
         "CATEGORY_COLUMN": "kind",
-        "FLOOR_DATASET_DIR": dataset_dir,
+        "BASELINE_DATASET_DIR": dataset_dir,
     }
     done = run_script(SCRIPT, settings)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
@@ -114,21 +113,27 @@ def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_sc
     assert report["cut_rows"] == 1 and b"1 of them cut to 256 tokens, 1 without text" in done.stderr
     assert report["by_language"] == {} and report["by_view"].keys() == {"text"}
     assert report["by_category"]["case 1"]["auroc"] is None
-    assert 0 <= report["by_category"]["case 1"]["auroc_against_other_label"] <= 1
-    assert report["tfidf_floor"]["train_rows"] == 96
+    gold, scores = [line["gold"] for line in lines], [line["probability"] for line in lines]
+    against = [number for number, line in enumerate(lines) if line["category"] == "case 1" or not line["gold"]]
+    expected = roc_auc_score([gold[number] for number in against], [scores[number] for number in against])
+    assert report["by_category"]["case 1"]["auroc_against_other_label"] == pytest.approx(expected)
+    assert report["tfidf_baseline"]["train_rows"] == 96
     refused = run_script(SCRIPT, {**settings, "TEXT_COLUMN": "body"})
-    assert refused.returncode == 1 and b"no TEXT_COLUMN=body; its columns are case, gold, kind" in refused.stderr
+    assert (
+        refused.returncode == 1
+        and b"no column body; its columns are case, gold, kind; set TEXT_COLUMN" in refused.stderr
+    )
 
 
 def test_a_split_that_is_not_there_or_has_one_class_is_refused(merged_run, dataset_dir, run_script, tmp_path):
     settings = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"}
     refused = run_script(SCRIPT, {**settings, "SPLIT": "tset"})
-    assert refused.returncode == 1 and b"SPLIT=tset" in refused.stderr and b"validation" in refused.stderr
+    assert refused.returncode == 1 and b"has no tset split; it has train, validation, test" in refused.stderr
     single = save_dataset(
         tmp_path / "single", train=meme_rows(8, 1), test=[row for row in meme_rows(8, 1) if row["label"]]
     )
     refused = run_script(SCRIPT, {**settings, "DATASET_DIR": single})
-    assert refused.returncode == 1 and b"AUROC needs both" in refused.stderr
+    assert refused.returncode == 1 and b"both labels" in refused.stderr
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -140,3 +145,25 @@ def test_a_model_without_scoring_cannot_be_fitted(base_dir, dataset_dir, run_scr
     )
     assert refused.returncode == 1 and b"attach_policy.py" in refused.stderr
     assert not (base_dir / "scoring.json").exists()
+
+
+def test_a_lower_token_limit_takes_effect_and_is_said(merged_run, dataset_dir, run_script, tmp_path):
+    settings = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"}
+    done = run_script(SCRIPT, {**settings, "MAX_TEXT_TOKENS": "8"})
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert b"evaluate_model.py: MAX_TEXT_TOKENS=8 lowers the model's limit of 256 tokens a view\n" in done.stderr
+    report, _ = outputs(tmp_path / "out")
+    assert report["cut_rows"] == 24 and report["max_text_tokens"] == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"MAX_TEXT_TOKENS": "257"}, b"MAX_TEXT_TOKENS=257: the model's limit is 256 tokens a view; set at most that"),
+        ({"MAX_TEXT_TOKENS": "128", "SPLIT": "validation"}, b"unset MAX_TEXT_TOKENS"),
+    ],
+)
+def test_a_token_limit_that_is_not_served_is_refused(settings, words, merged_run, dataset_dir, run_script, tmp_path):
+    places = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"}
+    refused = run_script(SCRIPT, {**places, **settings}, timeout=120)
+    assert refused.returncode == 2 and words in refused.stderr and not (tmp_path / "out").exists()

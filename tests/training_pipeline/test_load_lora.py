@@ -5,12 +5,12 @@ import shutil
 
 from transformers import AutoTokenizer
 
-from tiny_llm import new_model
+from tiny.llm import new_model
 
 SCRIPT = "training_pipeline/load_lora.py"
 
 
-def test_the_merged_folder_is_whole_and_proves_itself(merged_run):
+def test_the_merged_folder_is_whole_and_proves_itself(merged_run, lora_run):
     folder, process = merged_run
     names = {path.name for path in folder.iterdir()}
     assert {
@@ -24,6 +24,8 @@ def test_the_merged_folder_is_whole_and_proves_itself(merged_run):
         "merge.json",
     } <= names
     assert not any(name.startswith(".") for name in names)
+    for carried in ("scoring.json", "training.json"):
+        assert (folder / carried).read_bytes() == (lora_run[0] / carried).read_bytes()
     proof = json.loads((folder / "merge.json").read_text())
     assert proof["largest_difference"] <= 1e-5 < proof["difference_from_base"]
     assert b"differ by at most" in process.stdout

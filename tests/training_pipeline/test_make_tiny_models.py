@@ -5,7 +5,7 @@ import random
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, BlipForConditionalGeneration, BlipProcessor
 
-from tiny_llm import LABEL_WORDS_SHARE, answer_distribution, as_a_view
+from tiny.llm import LABEL_WORDS_SHARE, answer_distribution, as_a_view
 
 SCRIPT = "training_pipeline/make_tiny_models.py"
 MEME = {"text": "this is my third kopi today", "caption": "a cat on a bus", "language": "en"}

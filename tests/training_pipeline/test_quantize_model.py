@@ -1,9 +1,10 @@
-"""quantize_model.py on the road's own merged model, and what it refuses."""
+"""quantize_model.py on the merged model of the session's own training, and what it refuses."""
 
 import json
 import shutil
 
 import pytest
+from small_memes import meme_rows, save_dataset
 
 SCRIPT = "training_pipeline/quantize_model.py"
 
@@ -18,7 +19,7 @@ def quantised_run(merged_run, dataset_dir, run_script, tmp_path_factory):
     return folder, process
 
 
-def test_the_4_bit_folder_is_whole_and_states_its_cost(quantised_run):
+def test_the_4_bit_folder_is_whole_and_states_its_cost(quantised_run, merged_run):
     folder, process = quantised_run
     names = {path.name for path in folder.iterdir()}
     assert {
@@ -30,6 +31,8 @@ def test_the_4_bit_folder_is_whole_and_states_its_cost(quantised_run):
         "training.json",
         "quantization.json",
     } <= names
+    for carried in ("scoring.json", "training.json"):
+        assert (folder / carried).read_bytes() == (merged_run[0] / carried).read_bytes()
     config = json.loads((folder / "quantize_config.json").read_text())
     assert (config["bits"], config["group_size"], config["sym"], config["desc_act"]) == (4, 128, True, False)
     report = json.loads((folder / "quantization.json").read_text())
@@ -64,28 +67,36 @@ def test_a_second_run_keeps_the_folder(quantised_run, merged_run, dataset_dir, r
 
 def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tmp_path):
     """A chat model without policy gets it first; its folder then serves as any other."""
-    from guard_scores import load_scorer
+    from guard.model_folder import load_guard_model
 
     plain = tmp_path / "plain"
     shutil.copytree(base_dir, plain, ignore=shutil.ignore_patterns("scoring.json"))
     done = run_script(
-        SCRIPT, {"MODEL_DIR": plain, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q8", "BITS": "8"}
+        SCRIPT,
+        {
+            "MODEL_DIR": plain,
+            "DATASET_DIR": dataset_dir,
+            "OUTPUT_DIR": tmp_path / "q8",
+            "BITS": "8",
+            "MAX_TEXT_TOKENS": "64",
+        },
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     assert json.loads((tmp_path / "q8" / "quantize_config.json").read_text())["bits"] == 8
     assert json.loads((tmp_path / "q8" / "scoring.json").read_text())["label_words"]["offensive"] == "unsafe"
+    assert json.loads((tmp_path / "q8" / "scoring.json").read_text())["max_text_tokens"] == 64
     assert "You moderate memes" in (tmp_path / "q8" / "chat_template.jinja").read_text()
     assert not (plain / "scoring.json").exists()
     assert json.loads((tmp_path / "q8" / "quantization.json").read_text())["cost"]["largest_difference"] < 0.02
-    assert load_scorer(tmp_path / "q8").config.quantization_config.bits == 8
+    assert load_guard_model(tmp_path / "q8").config.quantization_config.bits == 8
     assert done.stdout.count(b"\n") == 1 and b"192 rows of the prompt" in done.stderr
 
 
 def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir):
-    from guard_template import load_guard_tokenizer, read_guard_prompt
+    from guard.template import load_guard_prompt
     from quantize_model import Settings, calibration_prompts, read_splits
 
-    prompt = read_guard_prompt(*load_guard_tokenizer(base_dir))
+    prompt, _ = load_guard_prompt(base_dir)
     settings = Settings(MODEL_DIR=base_dir, DATASET_DIR=dataset_dir, OUTPUT_DIR="q")
     train = read_splits(dataset_dir)["train"]
     rows = calibration_prompts(prompt, train * 4, settings)
@@ -126,6 +137,24 @@ def test_a_folder_with_something_else_in_it_is_never_replaced(merged_run, datase
     )
     assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
     assert sorted(path.name for path in merged_run[0].iterdir()) == before
+
+
+def test_a_guard_models_own_token_limit_cannot_be_changed(merged_run, dataset_dir, run_script, tmp_path):
+    settings = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q"}
+    refused = run_script(SCRIPT, {**settings, "MAX_TEXT_TOKENS": "128"}, timeout=120)
+    assert refused.returncode == 2 and b"MAX_TEXT_TOKENS=128: the model has a limit of 256" in refused.stderr
+
+
+def test_the_data_set_of_the_training_comes_before_the_newest(dataset_dir, run_script, tmp_path):
+    """Named before anything is read; the folder is no model, which ends the run."""
+    model = tmp_path / "model"
+    model.mkdir()
+    save_dataset(tmp_path / "dataset", train=meme_rows(4, 1), validation=meme_rows(4, 2))
+    for named, taken in ((f"/nowhere, {dataset_dir}", dataset_dir), ("/nowhere", tmp_path / "dataset")):
+        (model / "training.json").write_text(json.dumps({"dataset_dir": named}))
+        ended = run_script(SCRIPT, {"MODEL_DIR": model}, cwd=tmp_path, timeout=120)
+        assert ended.returncode == 1 and b"it is no model folder" in ended.stderr
+        assert f"not set, so taken: DATASET_DIR={taken} OUTPUT_DIR={model}-gptq\n" in ended.stderr.decode()
 
 
 def test_bits_that_do_not_exist_are_refused_before_anything_loads(run_script, dataset_dir, tmp_path):

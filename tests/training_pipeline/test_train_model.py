@@ -26,8 +26,11 @@ def test_a_run_leaves_a_folder_that_describes_itself(lora_run):
         "run.json",
     } <= names
     training = json.loads((folder / "training.json").read_text())
-    assert 0 <= training["metrics"]["eval_auroc"] <= 1
-    assert "tfidf_floor_auroc" in training["metrics"]
+    # The words tell the labels apart: the baseline finds that, and the best checkpoint is the best of the history.
+    assert training["metrics"]["tfidf_auroc"] > 0.9
+    evaluated = [entry["eval_auroc"] for entry in training["history"] if "eval_auroc" in entry]
+    assert training["metrics"]["eval_auroc"] == pytest.approx(max(evaluated))
+    assert json.loads((folder / "scoring.json").read_text())["max_text_tokens"] == 256
     checkpoints = [path for path in folder.iterdir() if path.name.startswith("checkpoint-")]
     for part in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scoring.json"):
         assert all((checkpoint / part).exists() for checkpoint in checkpoints), part
@@ -78,7 +81,10 @@ def test_a_folder_of_other_settings_is_refused(lora_run, base_dir, dataset_dir, 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"MODEL_DIR": "/nowhere"}, ["MODEL_DIR=/nowhere", "DATASET_DIR: is not set"]),
+        (
+            {"MODEL_DIR": "/nowhere", "DATASET_DIR": "/tmp,/void"},
+            ["2 unusable", "MODEL_DIR=/nowhere", "DATASET_DIR=/tmp,/void: no such folder: /void."],
+        ),
         ({"EPOCHS": "-1", "LORA_DROPOUT": "2"}, ["EPOCHS=-1", "LORA_DROPOUT=2"]),
     ],
 )
@@ -86,6 +92,23 @@ def test_unusable_settings_are_named_all_at_once(run_script, settings, words):
     refused = run_script(SCRIPT, settings, timeout=120)
     assert refused.returncode == 2 and refused.stdout == b""
     assert all(word in refused.stderr.decode() for word in words)
+
+
+def test_the_newest_data_set_is_taken_and_the_output_lies_beside_it(base_dir, run_script, tmp_path):
+    """Named before anything heavy is imported; SAVE_STEPS ends the run there."""
+    save_dataset(tmp_path / "dataset", train=meme_rows(4, 1), validation=meme_rows(4, 2))
+    ended = run_script(SCRIPT, {"MODEL_DIR": base_dir, "EVAL_STEPS": "2", "SAVE_STEPS": "3"}, cwd=tmp_path)
+    assert ended.returncode == 1 and b"SAVE_STEPS must be a multiple" in ended.stderr
+    told = f"train_model.py: not set, so taken: DATASET_DIR={tmp_path}/dataset OUTPUT_DIR={tmp_path}/dataset-lora\n"
+    assert told in ended.stderr.decode()
+    named = {"MODEL_DIR": base_dir, "DATASET_DIR": "dataset,dataset", "EVAL_STEPS": "2", "SAVE_STEPS": "3"}
+    ended = run_script(SCRIPT, named, cwd=tmp_path)
+    assert f"not set, so taken: OUTPUT_DIR={tmp_path}/dataset-lora\n" in ended.stderr.decode()
+
+
+def test_a_flag_beats_the_variable(run_script):
+    refused = run_script(SCRIPT, {"EPOCHS": "-1", "LORA_R": "0"}, arguments=("--epochs", "-2"), timeout=120)
+    assert refused.returncode == 2 and b"EPOCHS=-2" in refused.stderr and b"LORA_R=0" in refused.stderr
 
 
 def test_one_class_is_refused_with_the_remedy(base_dir, run_script, tmp_path):

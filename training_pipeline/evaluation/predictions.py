@@ -1,0 +1,81 @@
+"""A guard model's scores of a split, and predictions.jsonl: predict.py's record of evidence, a line a row."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from guard.model_folder import Scoring
+from guard.output_files import finished_file
+from guard.scores import meme_probabilities, predicted_labels, view_margins, view_probabilities
+from guard.template import GuardPrompt, encode_memes, view_texts
+from memes.rows import MemeRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Scores:
+    margins: list[np.ndarray]  # per row, logit(offensive) - logit(ok) by view, float32 [views]
+    names: list[list[str]]  # per row, the names of its views
+    cut_rows: int
+    milliseconds: float  # a row
+
+    def by_view(self, temperature: float) -> list[dict[str, float]]:
+        """Per row, the probability of `offensive` by the name of the view."""
+        return [
+            dict(zip(names, view_probabilities(margins, temperature).tolist(), strict=True))
+            for names, margins in zip(self.names, self.margins, strict=True)
+        ]
+
+
+def score_rows(model: "PreTrainedModel", prompt: GuardPrompt, rows: list[MemeRow]) -> Scores:
+    started = time.monotonic()
+    memes = encode_memes(prompt, rows)
+    margins = view_margins(model, prompt, memes)
+    cut = sum(meme.cut_tokens > 0 for meme in memes)
+    print(
+        f"{len(rows)} rows scored, {cut} of them cut to {prompt.max_text_tokens} tokens, "
+        f"{sum(not len(views) for views in margins)} without text and caption",
+        file=sys.stderr,
+    )
+    names = [list(view_texts(prompt, row["text"], row["image"])) for row in rows]
+    return Scores(margins, names, cut, 1000 * (time.monotonic() - started) / len(rows))
+
+
+def write_predictions(path: Path, rows: list[MemeRow], scores: Scores, scoring: Scoring) -> None:
+    probabilities = meme_probabilities(scores.margins, scoring["temperature"])
+    labels = predicted_labels(probabilities, scoring["threshold"])
+    views = scores.by_view(scoring["temperature"])
+    with finished_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        for row, of_views, probability, label in zip(rows, views, probabilities.tolist(), labels.tolist(), strict=True):
+            record = evidence_record(row, of_views, probability, label, scores.milliseconds)
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def evidence_record(
+    row: MemeRow, views: dict[str, float], probability: float, label: int, milliseconds: float
+) -> dict[str, Any]:
+    """predict.py's record, with what is known of the row; there is no picture, so no path and nothing read from it."""
+    return {
+        "id": row["id"],
+        "path": None,
+        "text": row["text"],
+        "ocr": [],
+        "caption": row["image"],
+        "probability_text": views.get("text"),
+        "probability_image_text": views.get("image_text"),
+        "probability": probability,
+        "label": label,
+        "error": None if views else "nothing_to_score",
+        "milliseconds": {"score": round(milliseconds, 1)},
+        "gold": row["label"],
+        "language": row["language"],
+        "category": row["category"],
+        "group": row["group"],
+    }

@@ -1,0 +1,119 @@
+"""A model's folder: what must be in it, its scoring.json, its fingerprint, and how a guard model is loaded from it."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NotRequired, TypedDict
+
+from guard.output_files import script_name
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+SCORING_FILE = "scoring.json"
+TRAINING_FILE = "training.json"
+# Longer texts are cut. Also the limit of a scoring.json that is older than the field.
+MAX_TEXT_TOKENS = 256
+SAMPLED_BYTES = 4096
+
+
+class Scoring(TypedDict):
+    """scoring.json: what everyone who scores with the model must know beside its weights and its chat template."""
+
+    label_words: dict[str, str]  # the answer token's text by label, `offensive` and `ok`
+    views: dict[str, str]  # the text of each view, with {text} and {caption}
+    threshold: float  # label 1 from this probability on
+    temperature: float
+    max_text_tokens: int  # of one view; what is longer is cut
+    thresholds: NotRequired[dict[str, float]]  # these two are fitted by evaluate_model.py
+    fitted_on: NotRequired[dict[str, int]]
+
+
+def read_scoring(model_dir: Path) -> Scoring | None:
+    """The scoring.json of a model folder; None where there is none. ValueError, with the remedy, for a broken one."""
+    path = model_dir / SCORING_FILE
+    if not path.exists():
+        return None
+    remedy = "make the folder anew with attach_policy.py, load_lora.py or quantize_model.py"
+    try:
+        scoring = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); {remedy}") from None
+    absent = [name for name in ("label_words", "views", "threshold", "temperature") if name not in scoring]
+    if absent:
+        raise ValueError(f"{path} lacks {', '.join(absent)}; {remedy}")
+    if not {"offensive", "ok"} <= set(scoring["label_words"]):
+        raise ValueError(f"{path}: label_words must hold the words for offensive and ok; {remedy}")
+    limit = scoring.setdefault("max_text_tokens", MAX_TEXT_TOKENS)
+    if type(limit) is not int or limit < 1:
+        raise ValueError(f"{path}: max_text_tokens must be a whole number of tokens, not {limit!r}; {remedy}")
+    return scoring
+
+
+def check_model_folder(model_dir: Path) -> None:
+    """SystemExit where a folder is no model of safetensors weights."""
+    if not (model_dir / "config.json").exists():
+        raise SystemExit(f"{script_name()}: MODEL_DIR={model_dir} has no config.json: it is no model folder")
+    if not any(model_dir.glob("*.safetensors")):
+        raise SystemExit(
+            f"{script_name()}: MODEL_DIR={model_dir} has no *.safetensors: convert its weights, or merge "
+            "an adapter into its base with load_lora.py"
+        )
+
+
+def is_quantised(model_dir: Path) -> bool:
+    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get("quantization_config"))
+
+
+def weights_fingerprint(model_dir: Path) -> str:
+    """Hash of a model's weights: every safetensors file's name and header, and the first 4 kB of every tensor.
+
+    Reads about a megabyte of a 14 GB model, and sees a change in any tensor that training moved as a whole.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(model_dir.glob("*.safetensors")):
+        with path.open("rb") as weights:
+            header = weights.read(int.from_bytes(weights.read(8), "little"))
+            digest.update(path.name.encode() + header)
+            for name, tensor in sorted(json.loads(header).items()):
+                if name != "__metadata__":
+                    start, end = tensor["data_offsets"]
+                    weights.seek(8 + len(header) + start)
+                    digest.update(weights.read(min(SAMPLED_BYTES, end - start)))
+    return digest.hexdigest()[:16]
+
+
+def carry_training_record(source_dir: Path, target_dir: Path) -> None:
+    """Copy training.json, if there is one: the libraries' own saving leaves it behind."""
+    if (source_dir / TRAINING_FILE).exists():
+        shutil.copyfile(source_dir / TRAINING_FILE, target_dir / TRAINING_FILE)
+
+
+def folder_megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def compute_dtype() -> "torch.dtype":
+    """bfloat16 where the GPU has it, float16 on older ones (Volta, Turing), float32 on the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+
+
+def load_guard_model(model_dir: Path) -> "PreTrainedModel":
+    """A guard model for scoring, 16-bit or GPTQ, in the device's compute type."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        model_dir,
+        dtype=compute_dtype(),
+        use_safetensors=True,
+        attn_implementation="sdpa",
+        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+    )
