@@ -5,28 +5,36 @@ suffix's positions restart behind the policy, and its attention sees the policy 
 probability does not depend on its neighbours. No token is decoded: the logits of the two label words at a suffix's
 last position are the answer. Of the output layer only those two rows are kept, and the last layer's feed-forward
 network is computed for those positions alone.
+
+One dense mask over a row would spend most of its work on pairs of tokens that it then masks. Suffix by suffix there is
+no padding and no waste. Each is written behind the policy, where the one before it was, so that PyTorch's fused kernel
+finds all keys in one place and the policy's are never copied.
 """
 
 import os
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from gptq_kernel import config_with_kernel
-from packed_attention import PackedRow, UnpackableAttention, packed_attention
-from scoring_prompt import ScoringPrompt, UnusableModel, build_prompt, content_ids, read_scoring
+from detector.device import config_with_kernel
+from detector.prompt import ScoringPrompt, UnusableModel, build_prompt, content_ids, read_scoring
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 PROBE = "Image: a cat on a table, Caption: when you wake up late again"
 # A packed row and a plain one differ by rounding only: 1e-6 in float32, about a hundredth in 16 bits.
 LARGEST_DIFFERENCE = 0.03
 
 
-class GuardScorer:
-    """Scores suffixes (token lists of scoring_prompt.view_suffixes) on one device; `model` is changed for it."""
+class ChatModel:
+    """Scores suffixes (token lists of prompt.view_suffixes) on one device; `model` is changed for it."""
 
-    def __init__(self, model, prompt: ScoringPrompt, tokens_a_row: int = 1024):
+    def __init__(self, model: "PreTrainedModel", prompt: ScoringPrompt, tokens_a_row: int = 1024):
         from transformers import AttentionInterface
 
         self.model = model
@@ -92,7 +100,7 @@ class GuardScorer:
             ]
 
     @torch.inference_mode()
-    def _plain_logits(self, tokens: list[int], **cache) -> torch.Tensor:
+    def _plain_logits(self, tokens: list[int], **cache: Any) -> torch.Tensor:
         """The label logits behind one whole row, by the model's own attention."""
         row = torch.tensor([tokens], device=self.model.device)
         return self.model(input_ids=row, logits_to_keep=1, **cache).logits[0].float()
@@ -109,16 +117,87 @@ class GuardScorer:
             raise UnusableModel(f"packed and plain rows of it differ by {difference:.3f}: use another chat model")
 
 
+class UnpackableAttention(Exception):
+    """The model's attention does something that packed rows do not; the message says what."""
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """What a layer must know of the row: its suffixes' bounds and, a layer each, the policy's keys and values.
+
+    Behind the policy these have room for the longest suffix: [1, key-value heads, policy + room, head size].
+    """
+
+    bounds: list[tuple[int, int]]
+    policy_length: int
+    policy: list[tuple[torch.Tensor, torch.Tensor]]
+    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)  # by sliding window
+
+    def mask(self, window: int | None, like: torch.Tensor) -> torch.Tensor:
+        """Additive [longest suffix, policy + longest suffix]; a shorter suffix takes the corner that it needs."""
+        if window not in self.masks:
+            longest = max(end - start for start, end in self.bounds)
+            seen = suffix_mask(self.policy_length, longest, window).to(like.device)
+            self.masks[window] = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(
+                ~seen, float("-inf")
+            )
+        return self.masks[window]
+
+
+def suffix_mask(policy_length: int, length: int, window: int | None) -> torch.Tensor:
+    """True where a suffix's token (row) sees a token of policy and suffix (column): bool [length, policy + length]."""
+    distance = torch.arange(length)[:, None] + policy_length - torch.arange(policy_length + length)[None, :]
+    return (distance >= 0) & (distance < (window or policy_length + length + 1))
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    *,
+    packed_row: PackedRow,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Transformers' attention interface: query [1, heads, row, size], key and value [1, key-value heads, row, size].
+
+    Returns [1, row, heads, size]. Raises UnpackableAttention for soft-capped logits and attention sinks.
+    """
+    for name in ("softcap", "s_aux"):
+        if others.get(name) is not None:
+            raise UnpackableAttention(f"its attention uses {name}")
+    keys, values = packed_row.policy[module.layer_idx]
+    mask = packed_row.mask(sliding_window, query)
+    attended = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+    for start, end in packed_row.bounds:
+        seen = packed_row.policy_length + end - start
+        keys[:, :, packed_row.policy_length : seen] = key[:, :, start:end]
+        values[:, :, packed_row.policy_length : seen] = value[:, :, start:end]
+        attended[:, start:end] = scaled_dot_product_attention(
+            query[:, :, start:end],
+            keys[:, :, :seen],
+            values[:, :, :seen],
+            attn_mask=mask[: end - start, :seen],
+            scale=scaling,
+            enable_gqa=True,
+        ).transpose(1, 2)
+    return attended, None
+
+
 class LabelHead(torch.nn.Module):
-    """The output layer's two rows that are asked for, in float32: a logit costs no vocabulary and is not rounded."""
+    """The output layer's rows of the two label words, in float32: no other logit is computed, and none is rounded."""
 
     def __init__(self, head: torch.nn.Module, label_token_ids: tuple[int, int]):
         super().__init__()
-        if not isinstance(getattr(head, "weight", None), torch.Tensor):
+        weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
+        if not isinstance(weight, torch.Tensor):
             raise UnusableModel("its output layer is quantised: quantise it anew with quantize_model.py")
         rows = list(label_token_ids)
-        self.weight = torch.nn.Parameter(head.weight[rows].detach().float(), requires_grad=False)
-        self.bias = 0 if getattr(head, "bias", None) is None else head.bias[rows].detach().float()
+        self.weight = torch.nn.Parameter(weight[rows].detach().float(), requires_grad=False)
+        self.bias = 0 if bias is None else bias[rows].detach().float()
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Float32 [..., 2] of hidden states [..., hidden size]."""
@@ -141,7 +220,7 @@ class AnswerOnly(torch.nn.Module):
         return answers
 
 
-def answer_only(model) -> AnswerOnly | None:
+def answer_only(model: "PreTrainedModel") -> AnswerOnly | None:
     """Wrap the last layer's feed-forward network; None for a model that does not call it `mlp`."""
     last = getattr(model.base_model, "layers", [None])[-1]
     if not isinstance(getattr(last, "mlp", None), torch.nn.Module):
@@ -159,7 +238,8 @@ def packed_layout(lengths: list[int], policy_length: int) -> tuple[list[tuple[in
 
 def cut_to_budget(suffixes: list[list[int]], tokens_a_row: int) -> list[list[list[int]]]:
     """Consecutive rows of at most `tokens_a_row` tokens; a suffix longer than that makes a row of its own."""
-    rows, used = [], 0
+    rows: list[list[list[int]]] = []
+    used = 0
     for suffix in suffixes:
         if not rows or used + len(suffix) > tokens_a_row:
             rows.append([])
@@ -169,14 +249,16 @@ def cut_to_budget(suffixes: list[list[int]], tokens_a_row: int) -> list[list[lis
     return rows
 
 
-def refuse_foreign_layers(config) -> None:
+def refuse_foreign_layers(config: "PretrainedConfig") -> None:
     """Raises UnusableModel for layers that are no attention over all earlier tokens or a window of them."""
     foreign = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
     if foreign:
         raise UnusableModel(f"layers of kind {', '.join(sorted(foreign))} cannot be packed: use another chat model")
 
 
-def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, gptq_backend: str = "auto") -> GuardScorer:
+def load_chat_model(
+    model_dir: Path, device: str, dtype: str, tokens_a_row: int, gptq_backend: str = "auto"
+) -> ChatModel:
     """Load tokenizer and weights (safetensors, 16-bit or GPTQ) and compute the policy's cache."""
     scoring = read_scoring(model_dir)
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -198,4 +280,4 @@ def load_scorer(model_dir: Path, device: str, dtype: str, tokens_a_row: int, gpt
         )
     except (ImportError, OSError, ValueError, KeyError) as error:
         raise UnusableModel(f"{model_dir} cannot be loaded (safetensors only): {error}") from error
-    return GuardScorer(model.eval(), prompt, tokens_a_row)
+    return ChatModel(model.eval(), prompt, tokens_a_row)

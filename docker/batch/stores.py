@@ -9,11 +9,16 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import lru_cache
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
+
+from detector.image_decoding import UnreadableImage, unopened
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 STORES = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
@@ -82,7 +87,7 @@ def list_files(url: str) -> list[str]:
     return [shown + name[len(path) :] + options for name in sorted(found)]
 
 
-def _as_fsspec(filesystem: FileSystem):
+def _as_fsspec(filesystem: FileSystem) -> "AbstractFileSystem":
     """fsspec's view of it, which has folders walked and globs matched."""
     from fsspec.implementations.arrow import ArrowFSWrapper
     from fsspec.implementations.local import LocalFileSystem as LocalFiles
@@ -92,30 +97,29 @@ def _as_fsspec(filesystem: FileSystem):
     return filesystem.handler.fs if isinstance(filesystem, PyFileSystem) else ArrowFSWrapper(filesystem)
 
 
-def open_remote_file(url: str) -> BinaryIO:
-    """A picture's whole content, fetched; raises OSError (FileNotFoundError where the store says so) or ValueError."""
+def fetch(url: str) -> bytes:
+    """A picture's whole content; raises UnreadableImage, with `missing` only where the store says so."""
     try:
         with _open_stream(url) as stream:
             content = io.BytesIO()
-            # A stream over HTTP gives what has come so far, however much is asked for.
+            # A stream over HTTP gives what has come so far, however much is requested.
             while content.tell() <= MAX_PICTURE_BYTES and (chunk := stream.read(CHUNK_BYTES)):
                 content.write(chunk)
-    except (OSError, ValueError):
-        raise
+    except (OSError, ValueError) as error:
+        raise unopened(error) from error
     except Exception as error:  # UnusableUrl, and what aiohttp and other libraries raise of their own
-        raise OSError(str(error)) from error
+        raise UnreadableImage("unreadable") from error
     if content.tell() > MAX_PICTURE_BYTES:
-        raise OSError(f"more than {MAX_PICTURE_BYTES} bytes")
-    content.seek(0)
-    return content
+        raise UnreadableImage("unreadable")
+    return content.getvalue()
 
 
-def _open_stream(url: str):
+def _open_stream(url: str) -> BinaryIO:
     filesystem, path = locate(url)
     if not isinstance(filesystem, PyFileSystem):
         return filesystem.open_input_stream(path)
-    # Asked for its size first, as pyarrow does, an HTTP server that fails counts as one without the file, and a
-    # picture costs three requests; told some size, fsspec streams the answer to one.
+    # pyarrow requests a picture's size first: an HTTP server that fails then counts as one without the file, and a
+    # picture costs three requests. Told some size, fsspec streams the answer to a single request.
     streamed = {"block_size": 0, "size": 1} if _scheme(url) in ("http", "https") else {}
     return filesystem.handler.fs.open(path, "rb", **streamed)
 
@@ -127,7 +131,7 @@ def fetch_ahead(
 
     Where that fails the content stays None: opened in its turn, the picture has a second try.
     """
-    coming = deque()
+    coming: deque[Future[tuple[str, bytes | None]]] = deque()
     for row in rows:
         coming.append(pool.submit(_fetched, *row))
         if len(coming) > ahead:
@@ -138,7 +142,7 @@ def fetch_ahead(
 def _fetched(path: str, content: bytes | None) -> tuple[str, bytes | None]:
     if content is None and URL.match(path):
         try:
-            content = open_remote_file(path).read()
-        except Exception:  # file systems raise whatever they like
+            content = fetch(path)
+        except UnreadableImage:
             content = None
     return path, content

@@ -4,12 +4,12 @@ A meme may come from an attacker: only the formats below are opened (Pillow's EP
 path that is no regular file is refused before it is read, and pixels are counted before they are decoded.
 """
 
+import io
 import logging
 import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import BinaryIO
 
@@ -48,25 +48,13 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
-def open_regular_file(path: str) -> BinaryIO:
-    """The file at a local path; raises OSError or ValueError, and UnreadableImage for a pipe, a device or a folder."""
-    # O_NONBLOCK: opening a named pipe must not wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableImage("not_a_file")
-    return os.fdopen(descriptor, "rb")
-
-
-def decode_image(
-    path: str, max_pixels: int = 120_000_000, open_file: Callable[[str], BinaryIO] = open_regular_file
-) -> Image.Image:
+def decode_image(path: str, max_pixels: int = 120_000_000, content: bytes | None = None) -> Image.Image:
     """The first frame at `path`, upright, RGB on white, its longer side at most MAX_SIDE pixels.
 
-    `open_file` says how the file is got at, if it does not lie on a local disk. Raises UnreadableImage with a reason:
-    empty_path, missing, not_a_file, no_permission, unreadable, not_an_image, too_many_pixels.
+    The file's bytes may be given as `content`, if they do not lie at a local path. Raises UnreadableImage with a
+    reason: empty_path, missing, not_a_file, no_permission, unreadable, not_an_image, too_many_pixels.
     """
-    with _opened(path, open_file) as file, _open_picture(file) as picture:
+    with _open_file(path) if content is None else io.BytesIO(content) as file, _open_picture(file) as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise UnreadableImage("too_many_pixels")
@@ -77,20 +65,28 @@ def decode_image(
             raise UnreadableImage("not_an_image") from error
 
 
-def _opened(path: str, open_file: Callable[[str], BinaryIO]) -> BinaryIO:
+def unopened(error: OSError | ValueError) -> UnreadableImage:
+    """The reason why a file could not be opened; too long a name, a NUL byte or a loop of links is `unreadable`."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return UnreadableImage("missing")
+    return UnreadableImage("no_permission" if isinstance(error, PermissionError) else "unreadable")
+
+
+def _open_file(path: str) -> BinaryIO:
     if not path.strip():
         raise UnreadableImage("empty_path")
     try:
-        return open_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UnreadableImage("missing") from None
-    except PermissionError:
-        raise UnreadableImage("no_permission") from None
-    except (OSError, ValueError):  # too long a name, a NUL byte, a loop of links, a server that fails
-        raise UnreadableImage("unreadable") from None
+        # O_NONBLOCK: opening a named pipe must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise unopened(error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe, a device or a folder
+        os.close(descriptor)
+        raise UnreadableImage("not_a_file")
+    return os.fdopen(descriptor, "rb")
 
 
-def _open_picture(file) -> Image.Image:
+def _open_picture(file: BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
     except Exception as error:
@@ -111,10 +107,9 @@ def _upright_rgb(picture: Image.Image) -> Image.Image:
 def _orientation(picture: Image.Image) -> int:
     """EXIF orientation; a picture whose EXIF is broken counts as upright."""
     try:
-        orientation = picture.getexif().get(0x0112, 1)
+        return picture.getexif().get(0x0112, 1)
     except Exception:
         return 1
-    return orientation
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -133,8 +128,8 @@ def _shrink(picture: Image.Image) -> Image.Image:
         return picture
     if picture.mode in ("1", "P", "PA"):  # an average of palette numbers is no colour
         picture = picture.convert("RGBA" if _has_alpha(picture) else "RGB")
-    size = tuple(max(1, round(side / factor)) for side in picture.size)
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    width, height = (max(1, round(side / factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

@@ -12,11 +12,11 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
-from ray.data import Datasource
+from ray.data import DataContext, Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 
-from storage import UnusableUrl, list_files, locate, split_options
+from batch.stores import UnusableUrl, list_files, locate, split_options
 
 ROWS = pa.schema([("path", pa.string()), ("content", pa.binary())])  # content is null where `path` is to be opened
 PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"}
@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 64
 NO_DELIMITER = "\x1f"
 
 
-class UnusableInput(Exception):
+class UnusableSource(Exception):
     """INPUT cannot be read, or not be understood; the message says why and what to do."""
 
 
@@ -39,7 +39,9 @@ class PictureSource(Datasource):
         super().__init__()
         self.parts = parts
 
-    def get_read_tasks(self, parallelism, per_task_row_limit=None, data_context=None) -> list[ReadTask]:
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(part, unknown, ROWS, per_task_row_limit) for part in self.parts]
 
@@ -48,13 +50,13 @@ class PictureSource(Datasource):
 
 
 def open_source(url: str, path_column: str | None, bytes_column: str | None) -> PictureSource:
-    """The rows of INPUT, listed but not read; raises UnusableInput."""
+    """The rows of INPUT, listed but not read; raises UnusableSource."""
     try:
         return _open_source(url, path_column, bytes_column)
     except UnusableUrl as error:
-        raise UnusableInput(f"no file system for it: {error}") from error
+        raise UnusableSource(f"no file system for it: {error}") from error
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
-        raise UnusableInput(f"cannot be read: {error}") from error
+        raise UnusableSource(f"cannot be read: {error}") from error
 
 
 def _open_source(url: str, path_column: str | None, bytes_column: str | None) -> PictureSource:
@@ -66,7 +68,7 @@ def _open_source(url: str, path_column: str | None, bytes_column: str | None) ->
     pictures = [name for name in files if _suffix(name) in PICTURES]
     tables = [name for name in files if _suffix(name) in TABLES]
     if pictures and tables:
-        raise UnusableInput(
+        raise UnusableSource(
             f"holds {len(pictures):,} pictures and {len(tables):,} Parquet files: give a glob of one "
             "kind, such as memes/*.png"
         )
@@ -74,7 +76,7 @@ def _open_source(url: str, path_column: str | None, bytes_column: str | None) ->
         content, key = choose_columns(_schema(tables[0]), path_column, bytes_column)
         return PictureSource([partial(_table_rows, table, content, key) for table in tables])
     if not pictures:
-        raise UnusableInput(f"no pictures ({' '.join(sorted(PICTURES))}) and no Parquet files are there")
+        raise UnusableSource(f"no pictures ({' '.join(sorted(PICTURES))}) and no Parquet files are there")
     return _path_source(pa.array([_utf8(name) for name in pictures]))
 
 
@@ -86,7 +88,7 @@ def _path_source(paths: pa.Array) -> PictureSource:
         for start in range(0, len(paths), PATHS_A_PART)
     ]
     if not parts:
-        raise UnusableInput("no path stands in it")
+        raise UnusableSource("no path stands in it")
     return PictureSource([partial(_listed_rows, part) for part in parts])
 
 
@@ -100,7 +102,7 @@ def _lines(url: str) -> pa.Array:
     with filesystem.open_input_stream(path) as stream:
         start = stream.read(4096)
     if b"\0" in start:
-        raise UnusableInput("is neither Parquet nor a picture by its name, and no text file of paths")
+        raise UnusableSource("is neither Parquet nor a picture by its name, and no text file of paths")
     with filesystem.open_input_stream(path) as stream:
         table = csv.read_csv(
             stream,
@@ -125,32 +127,34 @@ def _schema(url: str) -> pa.Schema:
         return parquet.read_schema(file)
 
 
-def choose_columns(schema: pa.Schema, path_column: str | None, bytes_column: str | None) -> tuple[str | None, ...]:
+def choose_columns(
+    schema: pa.Schema, path_column: str | None, bytes_column: str | None
+) -> tuple[str | None, str | None]:
     """(column of the pictures' bytes, or None; column of their paths, or None where rows are numbered).
 
     Bytes are the only column of that type: binary, or a struct with binary `bytes`, as `datasets` writes pictures.
-    Paths are the column `path`, or, where there are no bytes, the only column of text. Raises UnusableInput.
+    Paths are the column `path`, or, where there are no bytes, the only column of text. Raises UnusableSource.
     """
     for variable, column in (("PATH_COLUMN", path_column), ("BYTES_COLUMN", bytes_column)):
         if column and column not in schema.names:
-            raise UnusableInput(f"has no column {column} ({variable}): it has {', '.join(schema.names)}")
+            raise UnusableSource(f"has no column {column} ({variable}): it has {', '.join(schema.names)}")
     content = bytes_column or _only(schema, _holds_bytes, "BYTES_COLUMN")
     if content and not _holds_bytes(schema.field(content).type):
-        raise UnusableInput(f"column {content} (BYTES_COLUMN) holds {schema.field(content).type}, not bytes")
+        raise UnusableSource(f"column {content} (BYTES_COLUMN) holds {schema.field(content).type}, not bytes")
     key = path_column or ("path" if "path" in schema.names else None)
     if not key and not content:
         key = _only(schema, _is_text, "PATH_COLUMN")
     if not key and not content:
-        raise UnusableInput(f"has no column of paths or of bytes: it has {', '.join(schema.names)}")
+        raise UnusableSource(f"has no column of paths or of bytes: it has {', '.join(schema.names)}")
     if key and not _is_text(schema.field(key).type):
-        raise UnusableInput(f"column {key} (PATH_COLUMN) holds {schema.field(key).type}, not text")
+        raise UnusableSource(f"column {key} (PATH_COLUMN) holds {schema.field(key).type}, not text")
     return content, key
 
 
 def _only(schema: pa.Schema, fits: Callable[[pa.DataType], bool], variable: str) -> str | None:
     names = [field.name for field in schema if fits(field.type)]
     if len(names) > 1:
-        raise UnusableInput(f"has several columns that may be it ({', '.join(names)}): name one by {variable}")
+        raise UnusableSource(f"has several columns that may be it ({', '.join(names)}): name one by {variable}")
     return names[0] if names else None
 
 

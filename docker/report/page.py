@@ -1,6 +1,6 @@
-"""One self-contained page of a run: the template, style and scripts of report/, filled and inlined.
+"""One self-contained page of a run: the template, style and scripts of templates/, filled and inlined.
 
-The page may show what attackers wrote, so three walls stand one behind another: Jinja escapes all text, the scripts
+The page may show what attackers wrote, so three defences stand one behind another: Jinja escapes all text, the scripts
 only ever set textContent, and a Content-Security-Policy allows the page's own script and style (by hash) and data:
 pictures, nothing else. It works from file://, where there are no headers.
 """
@@ -8,11 +8,13 @@ pictures, nothing else. It works from file://, where there are no headers.
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
-from report_rows import Row, valid_unicode
-from report_thumbnails import Thumbnail
+from detector.meme import OcrLine, printed
+from report.rows import Row, valid_unicode
+from report.thumbnails import Thumbnail
 
-FOLDER = Path(__file__).resolve().parent / "report"
+FOLDER = Path(__file__).resolve().parent / "templates"
 STYLES = ("report.css", "gallery.css")
 SCRIPTS = ("page.js", "threshold.js", "gallery.js", "details.js")
 # Text beyond this is cut: it is evidence to look at, not a copy of the file.
@@ -51,9 +53,20 @@ SORTS = [
 
 
 def render_page(
-    title: str, report: dict, rows: list[Row], thumbnails: list[Thumbnail], charts: dict[str, str], **words
+    title: str,
+    report: dict[str, Any],
+    rows: list[Row],
+    thumbnails: list[Thumbnail],
+    charts: dict[str, str],
+    *,
+    unit: str,
+    headline: str,
+    notes: list[str],
+    sources: list[tuple[str, str]],
+    resamples: int,
+    seed: int,
 ) -> str:
-    """The whole page as HTML; `words`: unit, headline, notes, sources, resamples, seed."""
+    """The whole page as HTML. A row is a `unit`: a picture or a text; `sources`: (variable, file name)."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -84,9 +97,14 @@ def render_page(
         has_pictures=bool(thumbnails),
         language_names=LANGUAGES,
         view_names=VIEWS,
-        run=run_record(report, rows, thumbnails, words["unit"]),
+        run=run_record(report, rows, thumbnails, unit),
         thumbnails=[thumbnail.webp for thumbnail in thumbnails],
-        **words,
+        unit=unit,
+        headline=headline,
+        notes=notes,
+        sources=sources,
+        resamples=resamples,
+        seed=seed,
     )
 
 
@@ -127,7 +145,7 @@ def values_of(column: str, rows: list[Row]) -> list[str]:
     return sorted({value for row in rows if (value := getattr(row, column))})
 
 
-def run_record(report: dict, rows: list[Row], thumbnails: list[Thumbnail], unit: str) -> dict:
+def run_record(report: dict[str, Any], rows: list[Row], thumbnails: list[Thumbnail], unit: str) -> dict[str, Any]:
     """What the scripts read."""
     shown = thumbnails or [Thumbnail()] * len(rows)
     return {
@@ -138,12 +156,12 @@ def run_record(report: dict, rows: list[Row], thumbnails: list[Thumbnail], unit:
     }
 
 
-def row_record(row: Row, thumbnail: Thumbnail) -> dict:
+def row_record(row: Row, thumbnail: Thumbnail) -> dict[str, Any]:
     evidence = row.evidence
     record = {
         "name": row.name.rpartition("/")[2] or row.name,
         "path": valid_unicode(row.path),
-        "p": round(row.probability, 4),
+        "p": printed(row.probability),
         "gold": row.gold,
         "printed": row.printed_label,
         "language": row.language,
@@ -170,7 +188,7 @@ def row_record(row: Row, thumbnail: Thumbnail) -> dict:
     return record
 
 
-def line_record(line, size: tuple[int, int]) -> dict:
+def line_record(line: OcrLine, size: tuple[int, int]) -> dict[str, Any]:
     """Corners in thousandths of the picture's sides."""
     width, height = (max(1, side) for side in size)
     box = [
@@ -187,4 +205,4 @@ def cut(text: str | None) -> str:
 
 
 def rounded(probability: float | None) -> float | None:
-    return None if probability is None else round(probability, 4)
+    return None if probability is None else printed(probability)

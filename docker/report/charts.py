@@ -6,11 +6,17 @@ properties as plain attributes are allowed.
 
 import io
 import re
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 
-from report_metrics import BAND_POINTS, Labelled, reliability, roc_band
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
+
+from report.measures import BAND_POINTS, Labelled, reliability, roc_band
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 # Colours that matplotlib is given, and the CSS variables that they stand for.
@@ -83,7 +89,7 @@ def roc_chart(sample: Labelled, threshold: float, band: np.ndarray) -> str:
     axes.fill_between(BAND_POINTS, *band, color=ACCENT, alpha=0.16, linewidth=0)
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1, linestyle=(0, (4, 3)))
     axes.plot(rate, recall, color=ACCENT, linewidth=2)
-    flagged = sample.scores.round(4) >= threshold
+    flagged = sample.flagged(threshold)
     mark_reported(axes, flagged[sample.labels == 0].mean(), flagged[sample.labels == 1].mean())
     return themed_svg(figure, axes, "roc")
 
@@ -95,7 +101,7 @@ def precision_recall_chart(sample: Labelled, threshold: float) -> str:
     precision, recall, _ = precision_recall_curve(sample.labels, sample.scores)
     axes.axhline(sample.labels.mean(), color=LINE, linewidth=1, linestyle=(0, (4, 3)))
     axes.step(recall, precision, where="post", color=ACCENT, linewidth=2)
-    flagged = sample.scores.round(4) >= threshold
+    flagged = sample.flagged(threshold)
     if flagged.any():
         mark_reported(axes, flagged[sample.labels == 1].mean(), sample.labels[flagged].mean())
     return themed_svg(figure, axes, "precision_recall")
@@ -115,7 +121,7 @@ def reliability_chart(sample: Labelled) -> str:
     return themed_svg(figure, axes, "reliability")
 
 
-def square_axes(x_label: str, y_label: str):
+def square_axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     figure, axes = new_axes(SQUARE, left=0.13, right=0.97, bottom=0.13, top=0.94)
     axes.set_ylim(-0.01, 1.01)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -125,7 +131,7 @@ def square_axes(x_label: str, y_label: str):
     return figure, axes
 
 
-def new_axes(size: tuple[float, float], **margins: float):
+def new_axes(size: tuple[float, float], **margins: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size)
@@ -136,17 +142,17 @@ def new_axes(size: tuple[float, float], **margins: float):
     return figure, axes
 
 
-def whole_numbers():
+def whole_numbers() -> "Locator":
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(integer=True, nbins=6, min_n_ticks=1)
 
 
-def mark_reported(axes, x: float, y: float) -> None:
+def mark_reported(axes: "Axes", x: float, y: float) -> None:
     axes.plot([x], [y], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
 
 
-def themed_svg(figure, axes, name: str, x_only: bool = False) -> str:
+def themed_svg(figure: "Figure", axes: "Axes", name: str, x_only: bool = False) -> str:
     """The figure as SVG without style attributes; its data attributes say where 0 and 1 of each axis lie, in points."""
     import matplotlib
 
@@ -168,7 +174,7 @@ def themed_svg(figure, axes, name: str, x_only: bool = False) -> str:
     top, bottom = (axes.bbox.y1, axes.bbox.y0) if x_only else (y1, y0)
     places = {"x0": x0, "x1": x1, "y0": height - bottom, "y1": height - top}
     root.attrib = {
-        "viewBox": root.get("viewBox"),
+        "viewBox": root.attrib["viewBox"],
         "class": "chart",
         "aria-hidden": "true",
         "data-chart": name,
@@ -177,23 +183,23 @@ def themed_svg(figure, axes, name: str, x_only: bool = False) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def local_name(element) -> str:
+def local_name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def unstyle(element) -> None:
+def unstyle(element: ElementTree.Element) -> None:
     """`style="fill: #010203"` becomes `fill="var(--ink-soft)"`; of a font only the size is kept."""
     for declaration in filter(None, element.attrib.pop("style", "").split(";")):
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font":
-            name, value = "font-size", re.search(r"([\d.]+)px", value)[1]
+            name, value = "font-size", re.findall(r"([\d.]+)px", value)[0]
         element.set(name, value)
     for name in ("fill", "stroke"):
-        if element.get(name) in VARIABLES:
-            element.set(name, f"var({VARIABLES[element.get(name)]})")
+        if variable := VARIABLES.get(element.get(name, "")):
+            element.set(name, f"var({variable})")
 
 
-def drop_unused_ids(root) -> None:
+def drop_unused_ids(root: ElementTree.Element) -> None:
     """Ids such as figure_1 recur in every chart; only those that are referred to are kept."""
     values = " ".join(value for element in root.iter() for value in element.attrib.values())
     used = set(re.findall(r"#([\w-]+)", values))

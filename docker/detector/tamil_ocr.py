@@ -3,9 +3,13 @@
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tesserocr import PyTessBaseAPI
 
 TESSDATA_FOLDERS = (
     "/usr/share/tesseract-ocr/5/tessdata",
@@ -22,10 +26,10 @@ BRIGHT = 200
 
 def tamil_folder(tessdata_prefix: Path | None) -> Path | None:
     """Folder that holds tam.traineddata: `tessdata_prefix` (or its tessdata/), else the usual places, else None."""
-    named = [tessdata_prefix, Path(tessdata_prefix) / "tessdata"] if tessdata_prefix else []
+    named = [tessdata_prefix, tessdata_prefix / "tessdata"] if tessdata_prefix else []
     for folder in [*named, *map(Path, TESSDATA_FOLDERS)]:
-        if (Path(folder) / "tam.traineddata").is_file():
-            return Path(folder)
+        if (folder / "tam.traineddata").is_file():
+            return folder
     return None
 
 
@@ -63,7 +67,7 @@ class TamilReader:
         text = " ".join(api.GetUTF8Text().replace("\u200c", "").split())
         return text, max(0, api.MeanTextConf()) / 100
 
-    def _api(self):
+    def _api(self) -> "PyTessBaseAPI":
         if not hasattr(self._thread, "api"):
             from tesserocr import OEM, PSM, PyTessBaseAPI
 

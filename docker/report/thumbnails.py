@@ -1,6 +1,6 @@
 """Small pictures for the report: WebP in base64, decoded in parallel, together within a budget of bytes.
 
-Pictures may come from attackers: image_decoding.py reads them, under the same limits as in predict.py.
+Pictures may come from attackers: the detector reads them, under the same limits as in predict.py.
 """
 
 import base64
@@ -13,7 +13,7 @@ from functools import partial
 
 from PIL import Image
 
-from image_decoding import UnreadableImage, decode_image
+from detector.image_decoding import UnreadableImage, decode_image
 
 QUALITY = 60
 # A picture that is over its share of the budget is made smaller by steps; below the last one it would show nothing.

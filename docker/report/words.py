@@ -1,8 +1,10 @@
 """What the numbers say, and what they do not, in sentences for the report."""
 
 from collections import Counter
+from typing import Any
 
-from report_metrics import MAX_PARTS
+from report.measures import MAX_PARTS
+from report.rows import Row
 
 # Below so many rows of a label, an interval is wide whatever the detector does.
 FEW = 100
@@ -13,7 +15,7 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
-def headline(report: dict, unit: str) -> str:
+def headline(report: dict[str, Any], unit: str) -> str:
     """The finding in one or two sentences; never more than the interval allows."""
     measured = report["measured"]
     if measured is None:
@@ -37,7 +39,7 @@ def headline(report: dict, unit: str) -> str:
     return finding
 
 
-def notes(report: dict, rows: list, missing_pictures: Counter, unit: str) -> list[str]:
+def notes(report: dict[str, Any], rows: list[Row], missing_pictures: Counter[str], unit: str) -> list[str]:
     """What a reader must know before trusting the page: what is missing, small or assumed."""
     found = [*label_notes(report, rows, unit), *evidence_notes(report, rows, unit)]
     if report["threshold_is_inferred"]:
@@ -54,7 +56,7 @@ def notes(report: dict, rows: list, missing_pictures: Counter, unit: str) -> lis
     return found or ["Labels, languages, categories, groups and evidence are all there."]
 
 
-def label_notes(report: dict, rows: list, unit: str) -> list[str]:
+def label_notes(report: dict[str, Any], rows: list[Row], unit: str) -> list[str]:
     measured = report["measured"]
     if measured is None:
         return ["No labels: set LABELS_PATH (a CSV with file_name,label) for measures."]
@@ -82,7 +84,7 @@ def label_notes(report: dict, rows: list, unit: str) -> list[str]:
     return found
 
 
-def evidence_notes(report: dict, rows: list, unit: str) -> list[str]:
+def evidence_notes(report: dict[str, Any], rows: list[Row], unit: str) -> list[str]:
     if not report["evidence_rows"]:
         doubtful = sum(row.probability == 0.5 for row in rows)
         return [
@@ -105,5 +107,5 @@ def evidence_notes(report: dict, rows: list, unit: str) -> list[str]:
             )
         )
     if changed := report["judged_anew"]:
-        found.append(f"THRESHOLD={report['threshold']:.4g} gives {changed:,} rows another verdict than was printed.")
+        found.append(f"THRESHOLD={report['threshold']:.4g} gives {changed:,} rows another label than was printed.")
     return found

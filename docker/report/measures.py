@@ -2,16 +2,23 @@
 
 Point values are scikit-learn's. Intervals are bootstrap intervals (Efron 1979) that resample groups where these are
 known: a meme and its translations are not independent observations. Each resample is a vector of weights, so that
-all resamples are measured at once; test_report_metrics.py holds these sums against scikit-learn's.
+all resamples are measured at once; test_measures.py holds these sums against scikit-learn's.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from detector.meme import label_of
+from report.rows import Row
+
 CALIBRATION_BINS = 10
 MAX_PARTS = 50  # a column of more values than these is no way to part the rows
+# stdout has four decimals: 0.0000 stands for anything below half of the last one.
+LOG_LOSS_CLIP = 5e-5
 WEIGHTS_AT_ONCE = 2_000_000  # numbers of one block of resamples: 16 MB
 BAND_POINTS = np.linspace(0, 1, 101)
 
@@ -30,47 +37,57 @@ class Labelled:
     def only(self, chosen: np.ndarray) -> "Labelled":
         return Labelled(self.labels[chosen], self.scores[chosen], self.groups[chosen])
 
+    def flagged(self, threshold: float) -> np.ndarray:
+        """Which rows are labelled 1 at a threshold, bool [rows]."""
+        return np.array([label_of(score, threshold) for score in self.scores.tolist()], bool)
+
     @property
     def has_both(self) -> bool:
         return len(set(self.labels.tolist())) == 2
 
 
-def labelled_rows(rows: list, score_of=lambda row: row.probability) -> Labelled:
+def labelled_rows(rows: list[Row]) -> Labelled:
+    """Rows that have a label, with the probability that was printed."""
+    return with_scores(rows, [row.probability for row in rows])
+
+
+def with_scores(rows: list[Row], given: Sequence[float | None]) -> Labelled:
     """Rows that have a label and a score; a row without group is a group of its own."""
     found = [
         (row.gold, score, row.group or f"\0{number}")
-        for number, row in enumerate(rows)
-        if row.gold is not None and (score := score_of(row)) is not None
+        for number, (row, score) in enumerate(zip(rows, given, strict=True))
+        if row.gold is not None and score is not None
     ]
     labels, scores, groups = zip(*found, strict=True) if found else ((), (), ())
     return Labelled(np.array(labels, int), np.array(scores, float), np.unique(groups, return_inverse=True)[1])
 
 
-def measure(sample: Labelled, threshold: float, resamples: int, seed: int) -> dict:
+def measure(sample: Labelled, threshold: float, resamples: int, seed: int) -> dict[str, Any]:
     """All measures of a sample; those that need both labels are None where there is one only."""
     from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
     both = sample.has_both
-    drawn = [measure_block(sample, threshold, weights) for weights in bootstrap_weights(sample, resamples, seed)]
+    flagged = sample.flagged(threshold)
+    drawn = [measure_block(sample, flagged, weights) for weights in bootstrap_weights(sample, resamples, seed)]
     report = {
         "rows": len(sample),
         "harmful": int(sample.labels.sum()),
         "groups": len(set(sample.groups.tolist())),
         "auroc": float(roc_auc_score(sample.labels, sample.scores)) if both else None,
         "average_precision": float(average_precision_score(sample.labels, sample.scores)) if both else None,
-        **operating_point(sample, threshold),
+        **operating_point(sample, flagged),
         "brier": float(brier_score_loss(sample.labels, sample.scores, pos_label=1)),
-        # Printed numbers have four decimals: 0.0000 stands for anything below half of the last one.
-        "log_loss": float(log_loss(sample.labels, np.clip(sample.scores, 5e-5, 1 - 5e-5), labels=[0, 1])),
+        "log_loss": float(
+            log_loss(sample.labels, np.clip(sample.scores, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP), labels=[0, 1])
+        ),
     }
     for name in drawn[0]:
         report[f"{name}_interval"] = interval(np.concatenate([block[name] for block in drawn]))
     return report
 
 
-def operating_point(sample: Labelled, threshold: float) -> dict:
-    """Confusion matrix and rates at a threshold; a rate without rows below it is None."""
-    flagged = sample.scores.round(4) >= threshold
+def operating_point(sample: Labelled, flagged: np.ndarray) -> dict[str, Any]:
+    """Confusion matrix and rates where these rows are labelled 1; a rate without rows below it is None."""
     harmful = sample.labels == 1
     tp, fp = int((flagged & harmful).sum()), int((flagged & ~harmful).sum())
     fn, tn = int((~flagged & harmful).sum()), int((~flagged & ~harmful).sum())
@@ -88,7 +105,7 @@ def ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def bootstrap_weights(sample: Labelled, resamples: int, seed: int):
+def bootstrap_weights(sample: Labelled, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks of shape [resamples in the block, rows]: how often each row was drawn, whole groups at a time."""
     random = np.random.default_rng(seed)
     present, members = np.unique(sample.groups, return_inverse=True)
@@ -98,9 +115,9 @@ def bootstrap_weights(sample: Labelled, resamples: int, seed: int):
         yield draws[:, members].astype(float)
 
 
-def measure_block(sample: Labelled, threshold: float, weights: np.ndarray) -> dict[str, np.ndarray]:
+def measure_block(sample: Labelled, flagged: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Measures of each resample, shape [resamples]; NaN where a resample lacks what a measure needs."""
-    flagged, harmful = sample.scores.round(4) >= threshold, sample.labels == 1
+    harmful = sample.labels == 1
     tp, fp = weights[:, flagged & harmful].sum(1), weights[:, flagged & ~harmful].sum(1)
     fn, tn = weights[:, ~flagged & harmful].sum(1), weights[:, ~flagged & ~harmful].sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -157,7 +174,7 @@ def interval(values: np.ndarray) -> list[float] | None:
     return [float(bound) for bound in np.percentile(kept, [2.5, 97.5])] if len(kept) else None
 
 
-def reliability(sample: Labelled) -> list[dict]:
+def reliability(sample: Labelled) -> list[dict[str, Any]]:
     """Bins of equal width that have rows: mean score, share that is harmful, its Wilson interval, rows."""
     from scipy.stats import binomtest
 
@@ -191,7 +208,7 @@ def calibration_error_by_chance(sample: Labelled, draws: int, seed: int) -> floa
     return float(np.mean([calibration_error(labels, sample.scores) for labels in chance]))
 
 
-def measures_by(column: str, rows: list, threshold: float, resamples: int, seed: int) -> dict[str, dict]:
+def measures_by(column: str, rows: list[Row], threshold: float, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
     """Measures of the rows of each value of a column, of the MAX_PARTS commonest; rows without a value are left out."""
     report = {}
     common = Counter(value for row in rows if row.gold is not None and (value := getattr(row, column)))
@@ -201,25 +218,23 @@ def measures_by(column: str, rows: list, threshold: float, resamples: int, seed:
     return report
 
 
-def views_measures(rows: list, threshold: float, resamples: int, seed: int) -> dict[str, dict]:
+def views_measures(rows: list[Row], threshold: float, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
     """Measures of each view alone and of both, on the rows where both were scored: what does the picture add?"""
-    seen = [
-        row
-        for row in rows
-        if row.evidence
-        and row.evidence.probability_text is not None
-        and row.evidence.probability_image_text is not None
-    ]
-    scores = {
-        "text": lambda row: row.evidence.probability_text,
-        "image_text": lambda row: row.evidence.probability_image_text,
-        "both": lambda row: row.probability,
-    }
-    samples = {name: labelled_rows(seen, score) for name, score in scores.items()}
+    seen: list[Row] = []
+    scores: dict[str, list[float]] = {"text": [], "image_text": [], "both": []}
+    for row in rows:
+        text, image_text = (
+            (row.evidence.probability_text, row.evidence.probability_image_text) if row.evidence else (None, None)
+        )
+        if text is not None and image_text is not None:
+            seen.append(row)
+            for name, score in (("text", text), ("image_text", image_text), ("both", row.probability)):
+                scores[name].append(score)
+    samples = {name: with_scores(seen, found) for name, found in scores.items()}
     return {name: measure(sample, threshold, resamples, seed) for name, sample in samples.items() if len(sample)}
 
 
-def stage_times(rows: list) -> dict[str, dict[str, float]]:
+def stage_times(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Median and 95th percentile of the milliseconds that each stage took, in the order in which they were timed."""
     spent: dict[str, list[float]] = {}
     for row in rows:
