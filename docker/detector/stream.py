@@ -50,7 +50,10 @@ class ReadAhead:
         self.stopped = False  # before the end of the lines
         self._ended = False
         self._memes: queue.SimpleQueue[Future[Meme] | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(ahead)
+        # One entry for each image that may still be taken. No semaphore: stop() may come, as a signal, in the middle of
+        # any line of the main thread, and would wait for ever for a lock that this thread holds; SimpleQueue has none.
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._make_room(ahead)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="reader")
 
     def start(self, reader: "Reader", descriptor: int = 0) -> None:
@@ -59,7 +62,7 @@ class ReadAhead:
 
     def _take_lines(self, reader: "Reader", descriptor: int) -> None:
         for line in read_lines(descriptor):
-            self._room.acquire()
+            self._room.get()
             if self._ended:
                 break
             try:
@@ -71,8 +74,8 @@ class ReadAhead:
     def stop(self, *_: object) -> None:
         """Take no further line; a signal handler, too."""
         self.stopped = self._ended = True
-        self._room.release()
-        self._memes.put(None)  # SimpleQueue.put may be called from a signal handler
+        self._make_room(1)
+        self._memes.put(None)
 
     def batches(self, batch_size: int, max_wait_seconds: float) -> Iterator[list[Meme]]:
         """Read memes, as many as there are, at most `max_wait_seconds` after the first line of each batch."""
@@ -91,12 +94,16 @@ class ReadAhead:
                 else:
                     batch.append(read)
             yield [future.result() for future in batch]
-            self._room.release(len(batch))
+            self._make_room(len(batch))
+
+    def _make_room(self, images: int) -> None:
+        for _ in range(images):
+            self._room.put(None)
 
     def close(self) -> None:
         """Drop what nobody waits for and end the threads."""
         self._ended = True
-        self._room.release()
+        self._make_room(1)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -6,7 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from picture_source import PATHS_A_PART, UnusableInput, choose_columns, open_source
+from batch.inputs import PATHS_A_PART, UnusableSource, choose_columns, open_source
+from batch.stores import fetch
+from detector.image_decoding import UnreadableImage
 
 BYTES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -49,22 +51,16 @@ def test_pictures_of_a_folder_or_glob_are_named_as_input_is(folder, url, names):
 
 
 def test_every_listed_name_opens_the_same_file_again(folder):
-    from image_decoding import UnreadableImage, decode_image
-    from storage import open_remote_file
-
     for scheme in ("file", "local"):
         for name, _ in rows(f"{scheme}://{folder}/memes"):
-            assert open_remote_file(name).read() == b"x"
-            with pytest.raises(UnreadableImage, match="not_an_image"):
-                decode_image(name, open_file=open_remote_file)
+            assert fetch(name) == b"x"
     for url, reason in (
         (f"file://{folder}/none.png", "missing"),
         (f"file://{folder}/memes", "unreadable"),
         ("nowhere://x", "unreadable"),
-        ("", "empty_path"),
     ):
         with pytest.raises(UnreadableImage, match=reason):
-            decode_image(url, open_file=open_remote_file)
+            fetch(url)
 
 
 def test_lines_of_a_text_file_are_paths_each_once(folder):
@@ -117,7 +113,7 @@ def test_tables_of_bytes_are_numbered_unless_they_have_paths(folder, kind):
 
 
 @pytest.mark.parametrize(
-    ("schema", "asked", "chosen"),
+    ("schema", "named", "chosen"),
     [
         ({"path": pa.string(), "title": pa.string()}, (None, None), (None, "path")),
         ({"id": pa.int64(), "url": pa.large_string()}, (None, None), (None, "url")),
@@ -126,12 +122,12 @@ def test_tables_of_bytes_are_numbered_unless_they_have_paths(folder, kind):
         ({"image": pa.binary(), "phash": pa.binary()}, (None, "image"), ("image", None)),
     ],
 )
-def test_columns_are_found_by_type_or_named(schema, asked, chosen):
-    assert choose_columns(pa.schema(schema), *asked) == chosen
+def test_columns_are_found_by_type_or_named(schema, named, chosen):
+    assert choose_columns(pa.schema(schema), *named) == chosen
 
 
 @pytest.mark.parametrize(
-    ("schema", "asked", "words"),
+    ("schema", "named", "words"),
     [
         ({"a": pa.string(), "b": pa.string()}, (None, None), r"several columns .*\(a, b\): name one by PATH_COLUMN"),
         ({"image": pa.binary(), "phash": pa.binary()}, (None, None), "image, phash.*BYTES_COLUMN"),
@@ -141,9 +137,9 @@ def test_columns_are_found_by_type_or_named(schema, asked, chosen):
         ({"id": pa.int64()}, (None, "id"), "holds int64, not bytes"),
     ],
 )
-def test_columns_that_cannot_be_are_named(schema, asked, words):
-    with pytest.raises(UnusableInput, match=words):
-        choose_columns(pa.schema(schema), *asked)
+def test_columns_that_cannot_be_are_named(schema, named, words):
+    with pytest.raises(UnusableSource, match=words):
+        choose_columns(pa.schema(schema), *named)
 
 
 @pytest.mark.parametrize(
@@ -163,5 +159,5 @@ def test_what_is_no_input_is_named_with_the_remedy(folder, url, words):
     (folder / "list.bin").write_bytes(b"PK\0\0")
     (folder / "empty.txt").write_bytes(b"\n\n")
     (folder / "broken.parquet").write_bytes(b"PAR1 half")
-    with pytest.raises(UnusableInput, match=words):
+    with pytest.raises(UnusableSource, match=words):
         open_source(url, None, None)

@@ -1,4 +1,4 @@
-"""Pictures at URLs, fetched before their turn from a server that can fail; test_picture_source.py has the listings."""
+"""Pictures at URLs, fetched before their turn from a server that can fail; test_inputs.py has the listings."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from image_decoding import UnreadableImage, decode_image
-from storage import fetch_ahead, open_remote_file
+from batch.stores import fetch, fetch_ahead
+from detector.image_decoding import UnreadableImage
 
 
 @contextmanager
 def serving(answer):
-    """(address, paths asked for): GETs get `answer(path, how often it was asked for)`, a status or the content."""
-    asked, lock = [], threading.Lock()
+    """(address, paths requested): GETs get `answer(path, how often it was requested)`, a status or the content."""
+    requested, lock = [], threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self):
@@ -22,8 +22,8 @@ def serving(answer):
 
         def do_GET(self):
             with lock:
-                asked.append(self.path)
-            self.reply(answer(self.path, asked.count(self.path)))
+                requested.append(self.path)
+            self.reply(answer(self.path, requested.count(self.path)))
 
         def reply(self, found):
             self.send_response(found if isinstance(found, int) else 200)
@@ -38,7 +38,7 @@ def serving(answer):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requested
     finally:
         server.shutdown()
         server.server_close()
@@ -51,21 +51,21 @@ def pool():
 
 
 def test_pictures_are_fetched_side_by_side_and_in_order(pool):
-    """Each answer waits until four are asked for: one at a time none would come."""
+    """Each answer waits until four are requested: one at a time none would come."""
     together = threading.Barrier(4, timeout=30)
 
     def answer(path, _):
         together.wait()
         return path.encode()
 
-    with serving(answer) as (address, asked):
+    with serving(answer) as (address, requested):
         rows = [(f"{address}/{number}", None) for number in range(8)]
         assert list(fetch_ahead(rows, pool, 4)) == [(path, f"/{path[-1]}".encode()) for path, _ in rows]
-        assert sorted(asked) == [f"/{number}" for number in range(8)]
+        assert sorted(requested) == [f"/{number}" for number in range(8)]
 
 
-def test_no_more_are_held_than_asked(pool):
-    with serving(lambda path, _: b"x") as (address, asked):
+def test_no_more_are_held_than_requested(pool):
+    with serving(lambda path, _: b"x") as (address, requested):
         taken = 0
 
         def rows():
@@ -75,7 +75,7 @@ def test_no_more_are_held_than_asked(pool):
 
         for _ in fetch_ahead(rows(), pool, 2):
             taken += 1
-        assert (taken, len(asked)) == (20, 20)
+        assert (taken, len(requested)) == (20, 20)
 
 
 def test_what_is_at_hand_or_on_a_disk_is_left_alone(pool, tmp_path):
@@ -88,18 +88,18 @@ def test_a_fetch_that_failed_is_tried_again_in_its_turn_and_named_if_that_fails(
     with serving(lambda path, times: status if times == 1 or path == "/down" else b"no picture") as (address, _):
         rows = list(fetch_ahead([(f"{address}/late", None), (f"{address}/down", None)], pool, 2))
         assert [content for _, content in rows] == [None, None]
-        assert open_remote_file(rows[0][0]).read() == b"no picture"
+        assert fetch(rows[0][0]) == b"no picture"
         with pytest.raises(UnreadableImage, match="missing" if status == 404 else "unreadable"):
-            decode_image(rows[1][0], open_file=open_remote_file)
+            fetch(rows[1][0])
 
 
 @pytest.mark.parametrize("limit", [2**20 - 1, 3 * 2**20])
 def test_a_picture_that_does_not_end_is_not_held_whole(monkeypatch, tmp_path, limit):
-    monkeypatch.setattr("storage.MAX_PICTURE_BYTES", limit)
+    monkeypatch.setattr("batch.stores.MAX_PICTURE_BYTES", limit)
     (tmp_path / "fits.png").write_bytes(b"x" * limit)
     (tmp_path / "large.png").write_bytes(b"x" * (limit + 1))
     with serving(lambda path, _: (tmp_path / path[1:]).read_bytes()) as (address, _):
         for url in (address, f"file://{tmp_path}", f"local://{tmp_path}"):
-            assert len(open_remote_file(f"{url}/fits.png").read()) == limit
-            with pytest.raises(OSError, match="more than"):
-                open_remote_file(f"{url}/large.png")
+            assert len(fetch(f"{url}/fits.png")) == limit
+            with pytest.raises(UnreadableImage, match="unreadable"):
+                fetch(f"{url}/large.png")

@@ -3,16 +3,24 @@
 import pytest
 import torch
 
-from guard_scorer import GuardScorer, cut_to_budget, load_scorer, refuse_foreign_layers
-from packed_attention import PackedRow, UnpackableAttention, packed_attention
-from scoring_prompt import UnusableModel, build_prompt, view_suffixes
+from detector import chat_model
+from detector.chat_model import (
+    ChatModel,
+    PackedRow,
+    UnpackableAttention,
+    cut_to_budget,
+    load_chat_model,
+    packed_attention,
+    refuse_foreign_layers,
+)
+from detector.prompt import UnusableModel, build_prompt, read_scoring, view_suffixes
 
 MEMES = [("hello world", "a cat"), ("", "two dogs on a table"), ("wah lau eh 你好世界", None), ("x " * 60, "a cake")]
 
 
 @pytest.fixture(scope="module")
 def scorer(llm_dir):
-    return load_scorer(llm_dir, "cpu", "float32", tokens_a_row=200)
+    return load_chat_model(llm_dir, "cpu", "float32", tokens_a_row=200)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +94,7 @@ def test_packed_rows_equal_full_rows_in_every_family(family, scorer, guard_token
         **FAMILIES[family],
     )
     plain_model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
-    packed = GuardScorer(copy.deepcopy(plain_model), scorer.prompt, tokens_a_row=200)
+    packed = ChatModel(copy.deepcopy(plain_model), scorer.prompt, tokens_a_row=200)
     suffixes = suffixes_of(scorer.prompt)
     plain = [one_full_row(plain_model, scorer.prompt, suffix) for suffix in suffixes]
     assert packed.probabilities(suffixes) == pytest.approx(plain, abs=1e-5)
@@ -98,7 +106,7 @@ def test_a_sliding_window_bites(scorer, plain_model):
     model = MistralForCausalLM(MistralConfig(**{**plain_model.config.to_dict(), "sliding_window": 24})).eval()
     model.load_state_dict(plain_model.state_dict())
     suffixes = suffixes_of(scorer.prompt)
-    windowed = GuardScorer(model, scorer.prompt).probabilities(suffixes)
+    windowed = ChatModel(model, scorer.prompt).probabilities(suffixes)
     assert windowed != pytest.approx(scorer.probabilities(suffixes), abs=1e-3)
 
 
@@ -114,17 +122,15 @@ def test_layers_that_cannot_be_packed_are_refused(scorer):
 def test_a_model_whose_packed_rows_differ_is_refused(scorer, plain_model, monkeypatch):
     import copy
 
-    import guard_scorer
-
     def without_the_policy(module, query, key, value, mask, packed_row, **others):
         blank = [(keys * 0, values * 0) for keys, values in packed_row.policy]
         row = PackedRow(packed_row.bounds, packed_row.policy_length, blank)
         return packed_attention(module, query, key, value, mask, packed_row=row, **others)
 
-    monkeypatch.setattr(guard_scorer, "packed_attention", without_the_policy)
+    monkeypatch.setattr(chat_model, "packed_attention", without_the_policy)
     try:
         with pytest.raises(UnusableModel, match="packed and plain rows"):
-            GuardScorer(copy.deepcopy(plain_model), scorer.prompt)
+            ChatModel(copy.deepcopy(plain_model), scorer.prompt)
     finally:
         from transformers import AttentionInterface
 
@@ -134,13 +140,13 @@ def test_a_model_whose_packed_rows_differ_is_refused(scorer, plain_model, monkey
 def test_attention_sinks_and_soft_caps_are_refused():
     for name in ("softcap", "s_aux"):
         with pytest.raises(UnpackableAttention, match=name):
-            packed_attention(None, None, None, None, None, **{name: 1.0})
+            packed_attention(None, None, None, None, None, packed_row=PackedRow([], 0, []), **{name: 1.0})
 
 
 def test_sixteen_bits_stay_near_the_exact_scores(scorer, llm_dir):
     suffixes = suffixes_of(scorer.prompt)
     exact = scorer.probabilities(suffixes)
-    halved = load_scorer(llm_dir, "cpu", "bfloat16", tokens_a_row=200)
+    halved = load_chat_model(llm_dir, "cpu", "bfloat16", tokens_a_row=200)
     assert halved.probabilities(suffixes[::-1] * 9)[: len(suffixes)][::-1] == pytest.approx(exact, abs=0.05)
 
 
@@ -163,16 +169,14 @@ def test_pickled_weights_are_never_loaded(llm_dir, tmp_path, guard_tokenizer):
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     with pytest.raises(UnusableModel, match="safetensors"):
-        load_scorer(folder, "cpu", "float32", 200)
+        load_chat_model(folder, "cpu", "float32", 200)
 
 
 def test_the_prompt_is_whole_under_another_temperature(scorer, plain_model, guard_tokenizer, llm_dir):
     import copy
 
-    from scoring_prompt import read_scoring
-
     hot = build_prompt(guard_tokenizer, {**read_scoring(llm_dir), "temperature": 4.0})
     suffixes = suffixes_of(scorer.prompt)
     cold = torch.tensor(scorer.probabilities(suffixes)).logit()
-    warm = torch.tensor(GuardScorer(copy.deepcopy(plain_model), hot).probabilities(suffixes)).logit()
+    warm = torch.tensor(ChatModel(copy.deepcopy(plain_model), hot).probabilities(suffixes)).logit()
     assert warm.tolist() == pytest.approx((cold / 4).tolist(), abs=1e-4)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from image_decoding import MAX_SIDE, UnreadableImage, decode_image
+from detector.image_decoding import MAX_SIDE, UnreadableImage, decode_image
 
 
 def saved(picture: Image.Image, path, **options):

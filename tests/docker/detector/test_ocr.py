@@ -7,22 +7,23 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from image_decoding import decode_image
-from ocr import Line, MemeReader, looks_unread, mark_watermark, meme_text
-from tamil_ocr import tamil_folder, tamil_share
+from detector.image_decoding import decode_image
+from detector.meme import OcrLine
+from detector.ocr import OcrEngine, looks_unread, meme_text
+from detector.tamil_ocr import tamil_folder, tamil_share
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "ospc_samples"
+SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "ospc_samples"
 TAMIL_FONT = Path("/usr/share/fonts/truetype/noto/NotoSansTamil-Bold.ttf")
 needs_tamil = pytest.mark.skipif(tamil_folder(None) is None, reason="tesseract-ocr-tam is not installed")
 
 
 @pytest.fixture(scope="module")
 def reader():
-    return MemeReader()
+    return OcrEngine()
 
 
-def line(text: str, confidence: float = 0.99) -> Line:
-    return Line(text, confidence, [[0, 0], [9, 0], [9, 9], [0, 9]], "rapidocr")
+def line(text: str, confidence: float = 0.99) -> OcrLine:
+    return OcrLine(text, confidence, [(0, 0), (9, 0), (9, 9), (0, 9)], "rapidocr")
 
 
 def test_words_are_read_apart_and_in_order(reader, draw_meme):
@@ -32,13 +33,13 @@ def test_words_are_read_apart_and_in_order(reader, draw_meme):
 def test_threads_that_read_side_by_side_read_what_one_does(draw_meme):
     words = ["HELLO WORLD", "GOOD MORNING", "KOPI TIME", "NO MORE RICE", "APA KHABAR", "BYE BYE"]
     pictures = [draw_meme(text, (300 + 40 * number, 240)) for number, text in enumerate(words)]
-    reader = MemeReader(workers=3)
+    reader = OcrEngine(workers=3)
     with ThreadPoolExecutor(3) as pool:
         assert [meme_text(lines) for lines in pool.map(reader.read, pictures * 3)] == words * 3
 
 
 def test_exact_reading_is_float32_whatever_the_cpu():
-    engine = MemeReader(exact=True).engine
+    engine = OcrEngine(exact=True).rapidocr
     for part in (engine.text_det, engine.text_rec):
         assert part.session.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
@@ -61,10 +62,8 @@ def test_a_picture_without_text_has_none(reader):
         ("9gag", True),
     ],
 )
-def test_watermarks_are_set_aside_but_stay_in_the_evidence(text, is_watermark):
-    marked = mark_watermark(line(text))
-    assert marked.watermark == is_watermark
-    assert meme_text([line("hello"), marked]) == ("hello" if is_watermark else f"hello {text}")
+def test_watermarks_are_not_what_the_chat_model_reads(text, is_watermark):
+    assert meme_text([line("hello"), line(text)]) == ("hello" if is_watermark else f"hello {text}")
 
 
 def test_only_lines_that_look_unread_are_read_again():
@@ -104,8 +103,8 @@ def test_language_data_are_found_where_they_are_named(tmp_path):
 
 
 def test_without_language_data_tamil_is_off_and_the_rest_goes_on(monkeypatch, draw_meme):
-    monkeypatch.setattr("tamil_ocr.TESSDATA_FOLDERS", ())
-    reader = MemeReader()
+    monkeypatch.setattr("detector.tamil_ocr.TESSDATA_FOLDERS", ())
+    reader = OcrEngine()
     assert reader.tamil is None
     assert meme_text(reader.read(draw_meme("HELLO WORLD"))) == "HELLO WORLD"
 

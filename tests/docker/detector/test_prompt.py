@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from scoring_prompt import UnusableModel, build_prompt, content_ids, read_scoring, view_suffixes
+from detector.prompt import UnusableModel, build_prompt, check_scoring, content_ids, read_scoring, view_suffixes
+from detector.settings import DetectorSettings, UnusableSetting
 
 ATTACKS = [
     "</s>",
@@ -70,7 +71,7 @@ def test_text_is_cut_but_never_the_question(prompt):
     assert suffix[32:] == prompt.suffix_ids
 
 
-def test_views_asked_are_those_that_can_be(prompt):
+def test_a_view_without_its_words_is_left_out(prompt):
     assert list(view_suffixes(prompt, "hi", "a cat", 99)) == ["text", "image_text"]
     assert list(view_suffixes(prompt, " ", "a cat", 99)) == ["image_text"]
     assert list(view_suffixes(prompt, "hi", None, 99)) == ["text"]
@@ -105,3 +106,32 @@ def test_fields_of_scoring_json_that_it_does_not_know_are_ignored(guard_tokenize
     scoring = {**json.loads((llm_dir / "scoring.json").read_text()), "calibration": {"ece": 0.1}, "version": 9}
     (tmp_path / "scoring.json").write_text(json.dumps(scoring))
     assert build_prompt(guard_tokenizer, read_scoring(tmp_path)) == build_prompt(guard_tokenizer, read_scoring(llm_dir))
+
+
+@pytest.mark.parametrize(
+    ("written", "requested", "told", "refused"),
+    [
+        (None, None, "", None),
+        (None, 256, "", None),
+        (None, 128, "MAX_TEXT_TOKENS=128 lowers the model's limit of 256 tokens a view\n", None),
+        (None, 257, "", "MAX_TEXT_TOKENS=257: .* 256 tokens a view .*set at most 256"),
+        (64, 64, "", None),
+        (64, 32, "MAX_TEXT_TOKENS=32 lowers the model's limit of 64 tokens a view\n", None),
+        (64, 128, "", "set at most 64"),
+        (512, 400, "MAX_TEXT_TOKENS=400 lowers the model's limit of 512", None),
+    ],
+)
+def test_a_setting_may_lower_the_models_token_limit_only(
+    llm_dir, caption_model_dir, tmp_path, capsys, written, requested, told, refused
+):
+    """A scoring.json without the field was made with 256."""
+    scoring = json.loads((llm_dir / "scoring.json").read_text())
+    (tmp_path / "scoring.json").write_text(json.dumps(scoring | ({"max_text_tokens": written} if written else {})))
+    settings = DetectorSettings(llm_dir=tmp_path, caption_model_dir=caption_model_dir, max_text_tokens=requested)
+    assert read_scoring(tmp_path)["max_text_tokens"] == (written or 256)
+    if refused:
+        with pytest.raises(UnusableSetting, match=refused):
+            check_scoring(settings)
+    else:
+        check_scoring(settings)
+    assert told in (said := capsys.readouterr().err) and bool(told) == bool(said)

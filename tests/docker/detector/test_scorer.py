@@ -1,161 +1,106 @@
-"""Batches form from what is there; a stage that fails costs that stage and that image, nothing else."""
-
-import queue
-import threading
+"""What breaks a batch costs its own image; views are averaged; settings take effect."""
 
 import pytest
-from PIL import Image
+import torch
 
-from image_decoding import UnreadableImage
-from meme_pipeline import Intake, Meme, caption_batch, prepare, score_batch
-
-PICTURE = Image.new("RGB", (2, 2))
-
-
-def set_at_once(meme: Meme) -> None:
-    meme.picture.set_result(meme.path)
-    meme.reading.set_result([])
+from detector.meme import Meme
+from detector.scorer import Scorer, load_scorer
+from detector.settings import DetectorSettings, UnusableSetting
 
 
-def decoded(path: str, picture="pixels", text: str = "") -> Meme:
-    meme = Meme(path, text=text)
-    meme.picture.set_result(picture)
-    meme.reading.set_result([])
-    return meme
-
-
-def test_many_lines_at_once_make_full_batches_in_order():
-    intake = Intake(iter(str(number) for number in range(1700)), set_at_once, workers=2, ahead=64)
-    batches = list(intake.batches(16, max_wait_seconds=5))
-    intake.close()
-    assert [len(batch) for batch in batches] == [16] * 106 + [4]
-    assert [meme.path for batch in batches for meme in batch] == [str(number) for number in range(1700)]
-
-
-def test_a_line_is_not_kept_waiting_for_the_next_one():
-    lines: queue.SimpleQueue = queue.SimpleQueue()
-    intake = Intake(iter(lines.get, None), set_at_once, workers=1, ahead=8)
-    batches = intake.batches(16, max_wait_seconds=0.001)
-    for path in ("a", "b"):  # the second is written only once the first is answered
-        lines.put(path)
-        assert [meme.path for meme in next(batches)] == [path]
-    lines.put(None)
-    assert list(batches) == []
-    intake.close()
-
-
-def test_no_more_lines_are_taken_in_than_there_is_room_for():
-    taken = []
-    paths = (taken.append(number) or str(number) for number in range(1000))
-    intake = Intake(paths, set_at_once, workers=1, ahead=10)
-    batches = intake.batches(4, max_wait_seconds=5)
-    for number in range(20):
-        next(batches)
-        # `ahead` on their way, the batch in hand (its room is given back with the next), one that waits for room.
-        assert len(taken) <= 4 * number + 4 + 10 + 1
-    intake.close()
-    assert len(taken) < 100
-
-
-def test_nothing_is_left_running_after_close():
-    before = set(threading.enumerate())
-    intake = Intake(iter(str(number) for number in range(100)), set_at_once, workers=3, ahead=4)
-    next(intake.batches(2, max_wait_seconds=0.1))
-    intake.close()
-    intake._thread.join(5)
-    assert not set(threading.enumerate()) - before
-
-
-@pytest.mark.parametrize(
-    ("decode_fails", "pixels_fail", "read_fails", "reason"),
-    [
-        (UnreadableImage("missing"), None, None, "missing"),
-        (MemoryError(), None, None, "decoding_failed"),
-        (None, ValueError(), None, "caption_failed"),
-        (None, None, RuntimeError(), "ocr_failed"),
-        (None, None, None, None),
-    ],
-)
-@pytest.mark.parametrize("pixels_ready", [True, False])
-def test_whatever_fails_on_a_worker_nobody_waits_for_ever(decode_fails, pixels_fail, read_fails, reason, pixels_ready):
-    def stage(error, found):
-        def compute(_):
-            if error:
-                raise error
-            return found
-
-        return compute
-
-    meme = Meme("x.png")
-    prepare(
-        meme,
-        stage(decode_fails, PICTURE),
-        stage(pixels_fail, "pixels"),
-        lambda: pixels_ready,
-        stage(read_fails, ["line"]),
-    )
-    assert meme.error == reason
-    assert meme.picture.result(0) == (None if decode_fails or pixels_fail else "pixels")
-    assert meme.reading.result(0) == ([] if decode_fails or read_fails else ["line"])
-
-
-def test_a_picture_that_breaks_its_batch_costs_its_own_caption_only():
-    def captions(pixels):
+class FakeCaptioner:
+    def captions(self, pixels):
         if "bad" in pixels:
-            raise RuntimeError
+            raise RuntimeError("out of memory")
         return [f"a {found}" for found in pixels]
 
-    batch = [decoded(str(number), "bad" if number == 5 else f"cat {number}") for number in range(8)]
-    batch.append(decoded("none", None))
-    caption_batch(batch, captions)
-    assert [meme.caption for meme in batch] == [None if n == 5 else f"a cat {n}" for n in range(8)] + [None]
-    assert [meme.error for meme in batch] == ["caption_failed" if n == 5 else None for n in range(9)]
 
+class FakeChatModel:
+    """Its prompt is a dict of probabilities by text; a suffix is [text]."""
 
-def suffixes_of(text, caption):
-    if text == "untokenizable":
-        raise ValueError
-    views = {"text": [text] if text else None, "image_text": [caption] if caption is not None else None}
-    return {name: suffix for name, suffix in views.items() if suffix}
+    def __init__(self, probabilities):
+        self.prompt = probabilities
 
-
-def scored(batch, probabilities):
-    score_batch(batch, suffixes_of, probabilities, 0.7)
-    return [(meme.probability, meme.error) for meme in batch]
-
-
-def test_without_a_caption_the_text_is_scored_and_the_reverse():
-    both, only_text, only_caption, neither = (decoded(name) for name in "abcd")
-    both.text, both.caption = "hello", "a cat"
-    only_text.text = "hello"
-    only_text.fail("caption_failed")
-    only_caption.caption = "a cat"
-    only_caption.fail("ocr_failed")
-    found = scored(
-        [both, only_text, only_caption, neither],
-        lambda suffixes: [0.9 if suffix == ["hello"] else 0.1 for suffix in suffixes],
-    )
-    assert found == [(0.5, None), (0.9, "caption_failed"), (0.1, "ocr_failed"), (0.7, "nothing_to_score")]
-
-
-def test_a_view_that_cannot_be_scored_costs_that_view_only():
-    def probabilities(suffixes):
-        if ["bad"] in suffixes:
+    def probabilities(self, suffixes):
+        found = [self.prompt[text] for (text,) in suffixes]
+        if RuntimeError in found:
             raise RuntimeError("out of memory")
-        return [float("nan") if suffix == ["nan"] else 0.2 for suffix in suffixes]
+        return found
 
-    batch = [
-        decoded("a", text="hello"),
-        decoded("b", text="bad"),
-        decoded("c", text="nan"),
-        decoded("d", text="untokenizable"),
-        decoded("e", text="bad"),
+
+@pytest.fixture
+def scorer_of(monkeypatch):
+    """scorer_of({text: probability}): a Scorer over fakes, whose fallback is 0.7."""
+
+    def suffixes(prompt, text, caption, max_tokens):
+        if text == "untokenizable":
+            raise ValueError
+        return {name: [words] for name, words in (("text", text), ("image_text", caption)) if words}
+
+    monkeypatch.setattr("detector.scorer.view_suffixes", suffixes)
+    return lambda probabilities: Scorer(FakeCaptioner(), FakeChatModel(probabilities), 0.5, 0.7, 256)
+
+
+def test_a_picture_that_breaks_its_batch_costs_its_own_caption_only(scorer_of):
+    memes = [Meme(str(number), pixels="bad" if number == 5 else f"cat {number}") for number in range(8)]
+    memes.append(Meme("none", error="missing"))
+    scorer_of({f"a cat {number}": 0.25 for number in range(8)}).score(memes)
+    assert [meme.caption for meme in memes] == [None if n == 5 else f"a cat {n}" for n in range(8)] + [None]
+    assert [meme.error for meme in memes] == ["caption_failed" if n == 5 else None for n in range(8)] + ["missing"]
+    assert [meme.probability for meme in memes] == [0.7 if n == 5 else 0.25 for n in range(8)] + [0.7]
+    assert all(meme.milliseconds.keys() == {"caption", "score"} for meme in memes)
+
+
+def test_without_a_caption_the_text_is_scored_and_the_reverse(scorer_of):
+    both, only_text = Meme("a", text="hello", pixels="cat"), Meme("b", text="hello", error="caption_failed")
+    only_caption, neither = Meme("c", pixels="cat", error="ocr_failed"), Meme("d")
+    memes = [both, only_text, only_caption, neither]
+    scorer_of({"hello": 0.9, "a cat": 0.1}).score(memes)
+    assert [(meme.probability, meme.error) for meme in memes] == [
+        (0.5, None),
+        (0.9, "caption_failed"),
+        (0.1, "ocr_failed"),
+        (0.7, "nothing_to_score"),
     ]
-    batch[4].caption = "a cat"
-    assert scored(batch, probabilities) == [
+
+
+def test_a_view_that_cannot_be_scored_costs_that_view_only(scorer_of):
+    memes = [Meme(text, text=text) for text in ("hello", "bad", "nan", "untokenizable", "bad")]
+    memes[4].pixels = "cat"
+    scorer_of({"hello": 0.2, "bad": RuntimeError, "nan": float("nan"), "a cat": 0.2}).score(memes)
+    assert [(meme.probability, meme.error) for meme in memes] == [
         (0.2, None),
         (0.7, "scoring_failed"),
         (0.7, "scoring_failed"),
         (0.7, "tokenizing_failed"),
         (0.2, "scoring_failed"),
     ]
+
+
+def loaded(llm_dir, caption_model_dir, **settings) -> Scorer:
+    folders = {"llm_dir": llm_dir, "caption_model_dir": caption_model_dir, "dtype": "float32"}
+    return load_scorer(DetectorSettings(**folders | settings), "cpu", {})
+
+
+def test_settings_take_effect_and_scoring_json_counts_where_they_are_unset(llm_dir, caption_model_dir):
+    by_model = loaded(llm_dir, caption_model_dir)
+    assert (by_model.threshold, by_model.max_text_tokens, by_model.fallback_probability) == (0.5, 256, 0.5)
+    told = loaded(llm_dir, caption_model_dir, threshold=0.0, max_text_tokens=16, fallback_probability=0.25)
+    assert (told.threshold, told.max_text_tokens, told.fallback_probability) == (0.0, 16, 0.25)
+    for scorer, is_cut in ((by_model, False), (told, True)):
+        memes = [Meme(end, text="durian and kopi " * 8 + end) for end in ("shiok leh", "apa khabar")]
+        scorer.score(memes)
+        assert (memes[0].probability == pytest.approx(memes[1].probability, abs=1e-6)) == is_cut
+
+
+def test_models_that_cannot_be_loaded_are_named(llm_dir, caption_model_dir, tmp_path):
+    with pytest.raises(UnusableSetting, match=f"CAPTION_MODEL_DIR={tmp_path}: no BLIP captioning model"):
+        loaded(llm_dir, tmp_path)
+    with pytest.raises(UnusableSetting, match=f"LLM_DIR={tmp_path}: .*attach_policy"):
+        loaded(tmp_path, caption_model_dir)
+
+
+def test_a_scorer_takes_pixels_from_any_reader(llm_dir, caption_model_dir):
+    memes = [Meme(str(shade), pixels=torch.full((3, 32, 32), shade)) for shade in (-1.0, 1.0)]
+    loaded(llm_dir, caption_model_dir).score(memes)
+    assert all(meme.error is None and meme.caption is not None and 0 < meme.probability < 1 for meme in memes)

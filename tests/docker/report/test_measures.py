@@ -1,13 +1,12 @@
 """Bootstrap sums against scikit-learn's own measures, and intervals that know about groups."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, roc_auc_score
 
-import report_metrics
-from report_metrics import Labelled, bootstrap_weights, calibration_error, labelled_rows, measure, measure_block
+from report import measures
+from report.measures import Labelled, bootstrap_weights, calibration_error, measure, measure_block, with_scores
+from report.rows import Row
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +20,8 @@ def sample():
 
 def test_each_resample_is_measured_as_scikit_learn_measures_it(sample):
     weights = next(bootstrap_weights(sample, 20, seed=3))
-    measured = measure_block(sample, 0.5, weights)
     flagged = sample.scores >= 0.5
+    measured = measure_block(sample, flagged, weights)
     for number, weight in enumerate(weights):
         expected = {
             "auroc": roc_auc_score(sample.labels, sample.scores, sample_weight=weight),
@@ -38,7 +37,7 @@ def test_a_group_is_drawn_whole_and_blocks_change_nothing(sample, monkeypatch):
     weights = np.concatenate(list(bootstrap_weights(sample, 60, seed=3)))
     for group in np.unique(sample.groups):
         assert (np.ptp(weights[:, sample.groups == group], axis=1) == 0).all()
-    monkeypatch.setattr(report_metrics, "WEIGHTS_AT_ONCE", 1000)
+    monkeypatch.setattr(measures, "WEIGHTS_AT_ONCE", 1000)
     blocks = list(bootstrap_weights(sample, 60, seed=3))
     assert len(blocks) > 4 and (np.concatenate(blocks) == weights).all()
 
@@ -82,10 +81,24 @@ def test_calibration_error_is_the_weighted_gap_of_the_bins():
 
 
 def test_rows_without_label_or_score_are_left_out():
-    rows = [
-        SimpleNamespace(gold=gold, probability=p, group=group)
-        for gold, p, group in ((1, 0.9, "a"), (None, 0.2, "a"), (0, None, None), (0, 0.1, None), (1, 0.3, None))
-    ]
-    sample = labelled_rows(rows)
+    found = ((1, 0.9, "a"), (None, 0.2, "a"), (0, None, None), (0, 0.1, None), (1, 0.3, None))
+    rows = [Row("", "", 0.5, gold=gold, group=group) for gold, _, group in found]
+    sample = with_scores(rows, [score for _, score, _ in found])
     assert sample.labels.tolist() == [1, 0, 1] and sample.scores.tolist() == [0.9, 0.1, 0.3]
     assert len(set(sample.groups.tolist())) == 3
+
+
+def test_flags_are_the_printed_labels_where_rounding_differs():
+    scores = np.array([number / 100_000 + 5e-5 for number in range(0, 100_000, 10)])
+    sample = Labelled(np.zeros(len(scores), int), scores, np.arange(len(scores)))
+    differing = scores.round(4) != [float(f"{score:.4f}") for score in scores]
+    assert differing.any(), "without such values this test means nothing"
+    for score in scores[differing][:20]:
+        threshold = float(f"{score:.4f}")
+        assert sample.flagged(threshold)[scores == score].all()
+        assert not sample.flagged(threshold + 1e-6)[scores == score].any()
+
+
+def test_a_certain_error_costs_half_of_the_last_printed_digit():
+    wrong = Labelled(np.array([1, 0]), np.array([0.0, 1.0]), np.arange(2))
+    assert measure(wrong, 0.5, 100, seed=1)["log_loss"] == pytest.approx(-np.log(5e-5))

@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from report_thumbnails import thumbnails
+from report.thumbnails import thumbnails
 
 
 def test_thumbnails_keep_to_their_budget_whatever_the_picture(tmp_path):
