@@ -6,7 +6,7 @@
 #
 # Docker takes files from its context alone, so the folders are linked into docker/ for the build (hard links: no
 # copy where they lie on the same disk) and removed after it. BASE_IMAGE, PIP_INDEX_URL and PIP_EXTRA_INDEX_URL are
-# handed on as build arguments.
+# passed on as build arguments.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 LLM=${LLM:-artifacts/demo/llm-gptq}

@@ -14,20 +14,24 @@ most PICTURES_MEGABYTES together. Runs outside the image: matplotlib, jinja2 and
 requirements.txt, not in docker/requirements.txt.
 """
 
+import json
 import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import DirectoryPath, Field, FilePath, model_validator
-from pydantic_settings import BaseSettings
 
-from script_settings import ENVIRONMENT, read_settings
+from detector.meme import label_of
+from detector.script_settings import ScriptSettings
+
+if TYPE_CHECKING:
+    from report.rows import Row
+    from report.thumbnails import Thumbnail
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     input_path: FilePath | None = Field(None, description="image paths, one a line, as they went into predict.py")
     predictions_path: FilePath | None = Field(None, description="stdout of that run: probability<TAB>label lines")
     labels_path: FilePath | None = Field(
@@ -51,7 +55,7 @@ class Settings(BaseSettings):
     max_megapixels: int = Field(120, ge=1, le=2000, description="larger images are not decoded")
 
     @model_validator(mode="after")
-    def _some_source(self):
+    def _some_source(self) -> Self:
         if (self.input_path is None) != (self.predictions_path is None):
             raise ValueError(
                 "INPUT_PATH and PREDICTIONS_PATH belong together: set both (paths that went into "
@@ -63,13 +67,13 @@ class Settings(BaseSettings):
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
-    from report_rows import UnusableInput, read_rows, reported_threshold
+    settings = Settings.read(__doc__)
+    from report.rows import UnusableRun, read_rows, reported_threshold
 
     try:
         rows = read_rows(settings.input_path, settings.predictions_path, settings.labels_path, settings.details_path)
         threshold = reported_threshold(rows, settings.threshold)
-    except UnusableInput as unusable:
+    except UnusableRun as unusable:
         raise SystemExit(f"evaluate_predictions.py: {unusable}") from None
     report = measure_run(rows, threshold, settings.threshold, settings.bootstrap_samples, settings.seed)
     page = draw_page(rows, report, settings)
@@ -80,9 +84,11 @@ def main() -> None:
     )
 
 
-def measure_run(rows: list, threshold: float, asked: float | None, resamples: int, seed: int) -> dict:
+def measure_run(
+    rows: "list[Row]", threshold: float, requested: float | None, resamples: int, seed: int
+) -> dict[str, Any]:
     """Everything that metrics.json holds, there with `measured` (None where nothing has a label) at its top level."""
-    from report_metrics import (
+    from report.measures import (
         calibration_error,
         calibration_error_by_chance,
         labelled_rows,
@@ -91,7 +97,7 @@ def measure_run(rows: list, threshold: float, asked: float | None, resamples: in
         stage_times,
         views_measures,
     )
-    from report_rows import failures, verdict
+    from report.rows import failures
 
     sample = labelled_rows(rows)
     sound = labelled_rows([row for row in rows if not (row.evidence and row.evidence.error)])
@@ -99,9 +105,9 @@ def measure_run(rows: list, threshold: float, asked: float | None, resamples: in
     return {
         "rows_in_run": len(rows),
         "threshold": threshold,
-        "threshold_is_inferred": asked is None and threshold != 0.5,
-        "flagged": sum(verdict(row.probability, threshold) for row in rows),
-        "judged_anew": sum(row.printed_label not in (None, verdict(row.probability, threshold)) for row in rows),
+        "threshold_is_inferred": requested is None and threshold != 0.5,
+        "flagged": sum(label_of(row.probability, threshold) for row in rows),
+        "judged_anew": sum(row.printed_label not in (None, label_of(row.probability, threshold)) for row in rows),
         "measured": measure(sample, threshold, resamples, seed) if len(sample) else None,
         "expected_calibration_error": calibration_error(sample.labels, sample.scores) if len(sample) else None,
         "calibration_error_by_chance": calibration_error_by_chance(sample, 200, seed) if len(sample) else None,
@@ -115,14 +121,14 @@ def measure_run(rows: list, threshold: float, asked: float | None, resamples: in
     }
 
 
-def draw_page(rows: list, report: dict, settings: Settings) -> str:
+def draw_page(rows: "list[Row]", report: dict[str, Any], settings: Settings) -> str:
     import numpy as np
 
-    from report_charts import draw_charts
-    from report_metrics import labelled_rows
-    from report_page import render_page
-    from report_rows import valid_unicode
-    from report_words import headline, notes
+    from report.charts import draw_charts
+    from report.measures import labelled_rows
+    from report.page import render_page
+    from report.rows import valid_unicode
+    from report.words import headline, notes
 
     unit = "picture" if any(row.path for row in rows) or settings.input_path else "text"
     small = make_thumbnails(rows, settings) if unit == "picture" else []
@@ -154,10 +160,10 @@ def draw_page(rows: list, report: dict, settings: Settings) -> str:
     )
 
 
-def make_thumbnails(rows: list, settings: Settings) -> list:
+def make_thumbnails(rows: "list[Row]", settings: Settings) -> "list[Thumbnail]":
     from tqdm import tqdm
 
-    from report_thumbnails import thumbnails
+    from report.thumbnails import thumbnails
 
     share = int(settings.pictures_megabytes * 1e6 / len(rows))
     paths = [picture_path(row.path, settings) for row in rows]
@@ -169,11 +175,13 @@ def picture_path(path: str, settings: Settings) -> str:
     """In IMAGES_DIR where that is set; else as predict.py found it, or beside the list that names it."""
     if settings.images_dir and path:
         return os.path.join(settings.images_dir, os.path.basename(path))
-    beside = os.path.join((settings.input_path or settings.details_path).parent, path)
-    return path if not path or os.path.exists(path.replace("\0", "")) else beside
+    listed_in = settings.input_path or settings.details_path
+    if not path or listed_in is None or os.path.exists(path.replace("\0", "")):
+        return path
+    return os.path.join(listed_in.parent, path)
 
 
-def finding(report: dict) -> str:
+def finding(report: dict[str, Any]) -> str:
     measured = report["measured"]
     if measured is None or measured["auroc"] is None:
         return f"no AUROC: {'no labels' if measured is None else 'one label only'}"
@@ -185,10 +193,8 @@ def finding(report: dict) -> str:
     )
 
 
-def write_outputs(output_dir: Path, page: str, report: dict) -> None:
+def write_outputs(output_dir: Path, page: str, report: dict[str, Any]) -> None:
     """Each file aside and then renamed; metrics.json last, it says that both are whole."""
-    import json
-
     output_dir.mkdir(parents=True, exist_ok=True)
     flat = {"auroc": None} | (report["measured"] or {}) | {key: report[key] for key in report if key != "measured"}
     metrics = json.dumps(flat, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,10 +1,11 @@
 # The detector as one sealed image: Python, packages, models and code; nothing is fetched or compiled at run time.
 #
-#   cd docker && docker build -f gptq.dockerfile -t memes2024:gptq .
+#   cd docker && docker build . -t memes2024:gptq-final-submission
 #
-# Build arguments: LLM and CAPTIONER, model folders inside docker/ (Docker follows no link out of its context);
-# BASE_IMAGE, a Debian with Python 3.11; PIP_INDEX_URL and PIP_EXTRA_INDEX_URL, for pip alone (README: V100);
-# REVISION, the commit. Wheels that lie in docker/wheels/ are taken instead of any index.
+# Build arguments: LLM and CAPTIONER, the model folders llm-gptq/ and captioner/ in docker/ or others below
+# docker/models/ (Docker follows no link out of its context, and .dockerignore lets no others in; build_image.sh takes
+# them from anywhere); BASE_IMAGE, a Debian with Python 3.11; PIP_INDEX_URL and PIP_EXTRA_INDEX_URL, for pip alone
+# (README: V100); REVISION, the commit. Wheels that lie in docker/wheels/ are taken instead of any index.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # Compilers, indexes and wheels stay in this stage: the image takes /opt/venv and one data file from it.
@@ -56,7 +57,8 @@ COPY --from=packages /usr/share/tesseract-ocr/5/tessdata/tam.traineddata /usr/sh
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=models /models/captioner /models/captioner
 COPY --from=models /models/llm /models/llm
-COPY *.py self_check.png /app/
+COPY predict.py self_check.py self_check.png /app/
+COPY detector /app/detector
 
 USER 10001:10001
 # A model folder that cannot be used ends the build here, not the run on the judge's machine.

@@ -10,102 +10,152 @@ A line that cannot be scored (no such file, not an image, ...) still gets its li
 status is 0 all the same, unless STRICT=1. SIGTERM finishes the batch in hand and exits 143. No network is used.
 """
 
-import ctypes
+import json
 import os
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import DirectoryPath, Field
-from pydantic_settings import BaseSettings
+from pydantic import Field
 
-from gptq_kernel import compile_nothing
-from script_settings import ENVIRONMENT, read_settings
+from detector.device import compile_nothing, go_offline, keep_freed_memory
+from detector.meme import Meme, Stopwatch, evidence_of, result_line
+from detector.prompt import check_scoring
+from detector.settings import DetectorSettings, UnusableSetting
+from detector.stream import ReadAhead, take_stdout, write_whole
 
-# glibc's malloc.h
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# Images that are read while others are scored, in batches.
+BATCHES_AHEAD = 4
+TERMINATED = 128 + signal.SIGTERM
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
-    llm_dir: DirectoryPath = Field(description="guard model folder with scoring.json (quantize_model.py writes one)")
-    caption_model_dir: DirectoryPath = Field(description="BLIP captioning model folder, safetensors")
+class Settings(DetectorSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    dtype: str = Field(
-        "auto",
-        pattern="^(auto|float32|bfloat16|float16)$",
-        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit where the device multiplies in it",
-    )
-    gptq_backend: str = Field(
-        "auto",
-        pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
-        description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "
-        "exllama_v2, marlin and machete need nvcc",
-    )
-    batch_size: int = Field(32, ge=1, le=1024, description="images captioned and scored together")
     max_wait_ms: float = Field(20, ge=0, le=60_000, description="longest wait for a batch to fill, milliseconds")
-    threshold: float | None = Field(None, ge=0, le=1, description="label 1 from here on; scoring.json's when unset")
-    fallback_probability: float = Field(0.5, ge=0, le=1, description="printed for a line that cannot be scored")
-    strict: bool = Field(False, description="1: exit 1 if any line fell back, wholly or in one stage")
-    details_path: Path | None = Field(None, description="write each image's evidence here, a JSON line each")
     ocr_workers: int = Field(
         0, ge=0, le=256, description="threads that decode images and read text; 0 is one for each CPU"
     )
-    tessdata_prefix: Path | None = Field(
-        None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)"
-    )
-    max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")
-    max_text_tokens: int = Field(256, ge=8, le=8192, description="text beyond so many tokens a view is cut off")
-    tokens_a_row: int = Field(4096, ge=64, le=131_072, description="tokens scored in one packed row")
-    max_caption_tokens: int = Field(20, ge=1, le=100, description="longest caption, tokens")
+    strict: bool = Field(False, description="1: exit 1 if any line fell back, wholly or in one stage")
+    details_path: Path | None = Field(None, description="write each image's evidence here, a JSON line each")
     progress_seconds: float = Field(10, gt=0, description="seconds between two progress lines on stderr")
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     go_offline()
     compile_nothing()
     keep_freed_memory()
-    from result_stream import take_stdout
-
     try:
         results = take_stdout()
     except OSError:
-        print("predict.py: standard output is closed, nothing to do", file=sys.stderr)
+        say("standard output is closed, nothing to do")
         return 1
-    from scoring_prompt import UnusableModel
-    from scoring_session import ScoringSession, UnusableSetting
-
     try:
-        with ThreadPoolExecutor(3, thread_name_prefix="load") as loading:
-            return ScoringSession(settings, results, loading).run()
-    except UnusableModel as unusable:
-        print(f"predict.py: LLM_DIR={settings.llm_dir}: {unusable}", file=sys.stderr)
+        check_scoring(settings)
+        with EvidenceFile(settings.details_path) as evidence:
+            return score_lines(settings, results, evidence)
     except UnusableSetting as unusable:
-        print(f"predict.py: {unusable}", file=sys.stderr)
-    return 2
+        say(str(unusable))
+        return 2
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks for the next batch, whose tensors have the same sizes.
+def score_lines(settings: Settings, results: int, evidence: "EvidenceFile") -> int:
+    """Score stdin to its end; returns the exit status. The first images are read while the models load."""
+    from detector.reader import load_reader
+    from detector.scorer import load_scorer
 
-    Given back to the kernel they are faulted in page by page again, which cost as much as the work on them (a product
-    of 2,688 rows: 11 ms, kept 6.4).
-    """
+    started, costs = time.monotonic(), dict[str, float]()
+    workers = settings.ocr_workers or len(os.sched_getaffinity(0))
+    lines = ReadAhead(workers, BATCHES_AHEAD * settings.batch_size)
+    signal.signal(signal.SIGTERM, lines.stop)
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return
-    mallopt(M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        with Stopwatch(costs, "libraries and OCR"):
+            reader = load_reader(settings, workers)
+        if reader.ocr.tamil is None:
+            say("no tam.traineddata found, Tamil is off (apt install tesseract-ocr-tam, or set TESSDATA_PREFIX)")
+        lines.start(reader)
+        scorer = load_scorer(settings, settings.device, costs)
+        spent = ", ".join(f"{stage} {took / 1000:.1f} s" for stage, took in costs.items())
+        precision = f"{scorer.chat_model.model.dtype} on {scorer.chat_model.model.device}".removeprefix("torch.")
+        say(f"models in {precision}; ready after {time.monotonic() - started:.1f} s ({spent})")
+        progress = Progress(settings.progress_seconds, started)
+        for memes in lines.batches(settings.batch_size, settings.max_wait_ms / 1000):
+            scorer.score(memes)
+            write_whole(results, b"".join(result_line(meme.probability, scorer.threshold) for meme in memes))
+            evidence.write(memes, scorer.threshold)
+            progress.count(memes)
+    except BrokenPipeError:  # the reader of our results is gone: nobody is left to tell
+        return 0
+    finally:
+        lines.close()
+    progress.summary()
+    return TERMINATED if lines.stopped else int(settings.strict and progress.failed > 0)
 
 
-def go_offline() -> None:
-    """No library may ask a hub for anything, whatever the caller's environment says."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
-        os.environ[name] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+class EvidenceFile:
+    """DETAILS_PATH: a JSON line an image; a disk that fails costs the evidence, never the results."""
+
+    def __init__(self, path: Path | None):
+        # A path that is not UTF-8 holds surrogates; written as \udcXX they are valid JSON and read back the same.
+        try:
+            self.file = open(path, "w", encoding="utf-8", errors="backslashreplace") if path else None
+        except OSError as error:
+            raise UnusableSetting(f"DETAILS_PATH={path}: {error.strerror}; name a file that can be written") from None
+
+    def __enter__(self) -> "EvidenceFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file:
+            self.file.close()
+
+    def write(self, memes: list[Meme], threshold: float) -> None:
+        if not self.file:
+            return
+        try:
+            for meme in memes:
+                self.file.write(json.dumps(asdict(evidence_of(meme, threshold)), ensure_ascii=False) + "\n")
+            self.file.flush()
+        except OSError as error:
+            say(f"DETAILS_PATH ends here: {error.strerror}")
+            self.file = None
+
+
+class Progress:
+    """Counts on stderr: a line now and then, a summary at the end, nothing about single images."""
+
+    def __init__(self, every_seconds: float, started: float):
+        self.every_seconds = every_seconds
+        self.ready = self.last = time.monotonic()
+        self.start_up_seconds = self.ready - started
+        self.done = 0
+        self.reasons: Counter[str] = Counter()
+
+    @property
+    def failed(self) -> int:
+        return self.reasons.total()
+
+    def count(self, memes: list[Meme]) -> None:
+        self.done += len(memes)
+        self.reasons.update(meme.error for meme in memes if meme.error)
+        if time.monotonic() - self.last >= self.every_seconds:
+            self.last = time.monotonic()
+            self._say("")
+
+    def summary(self) -> None:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
+        self._say(f" ({reasons})" if reasons else "", f"; start-up {self.start_up_seconds:.1f} s")
+
+    def _say(self, reasons: str, end: str = "") -> None:
+        rate = self.done / max(1e-9, time.monotonic() - self.ready)
+        say(f"{self.done:,} lines done, {self.failed:,} failed{reasons}, {rate:.1f} images/s{end}")
+
+
+def say(message: str) -> None:
+    print(f"predict.py: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

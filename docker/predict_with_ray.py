@@ -20,33 +20,35 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from pydantic import DirectoryPath, Field, field_validator
-from pydantic_settings import BaseSettings
+from pydantic import Field, field_validator
 
-from predict import go_offline
-from scoring_prompt import UnusableModel, read_scoring
-from script_settings import ENVIRONMENT, read_settings
+from detector.device import go_offline
+from detector.prompt import check_scoring
+from detector.settings import DetectorSettings, UnusableSetting
 
-# Ray Data's own steps (listing, sifting out what is done, cutting blocks, writing) need a little of a CPU; counted as
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+    from ray.data import Dataset
+
+    from batch.inputs import PictureSource
+
+# Ray Data's own steps (listing, leaving out what is done, cutting blocks, writing) need a little of a CPU; counted as
 # CPUs beside the readers', they cannot wait for one that a reader keeps.
 ENGINE_CPUS = 3
-# With one CPU beside the readers' a resumed run waited for ever, with none any run did: what sifts takes a whole one.
+# With one CPU beside the readers' a resumed run waited for ever, with none any run did: the step that leaves out what
+# is done takes a whole one.
 FEWEST_ENGINE_CPUS = 2
 LITTLE_CPU = {"num_cpus": 0.1}
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(DetectorSettings):
     input: str = Field(description="folder, glob, text file of paths, or Parquet file or folder; a path or a URL")
     output: str = Field(description="folder or URL that gets the Parquet files; beside it OUTPUT.checkpoint")
-    llm_dir: DirectoryPath = Field(description="guard model folder with scoring.json, at the same path on every node")
-    caption_model_dir: DirectoryPath = Field(description="BLIP captioning model folder, at the same path on every node")
     path_column: str | None = Field(
         None, description="Parquet's column of paths; when unset `path`, or the only column of text"
     )
@@ -61,34 +63,9 @@ class Settings(BaseSettings):
     ocr_workers: int = Field(
         0, ge=0, le=100_000, description="processes that decode and read text, a CPU each; 0 is one for each CPU"
     )
-    batch_size: int = Field(
-        32, ge=1, le=1024, description="pictures read, captioned and handed on together; also what a dead worker loses"
-    )
-    tokens_a_row: int = Field(
-        4096, ge=64, le=131_072, description="tokens scored in one packed row: a batch's texts are cut into such rows"
-    )
     rows_a_file: int = Field(
         1000, ge=1, le=1_000_000, description="rows of a Parquet file; a crash loses what is in no file yet"
     )
-    dtype: str = Field(
-        "auto",
-        pattern="^(auto|float32|bfloat16|float16)$",
-        description="precision: auto, float32, bfloat16 or float16; auto: 16-bit where the device multiplies in it",
-    )
-    gptq_backend: str = Field(
-        "auto",
-        pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
-        description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "
-        "exllama_v2, marlin and machete need nvcc",
-    )
-    threshold: float | None = Field(None, ge=0, le=1, description="label 1 from here on; scoring.json's when unset")
-    fallback_probability: float = Field(0.5, ge=0, le=1, description="of a picture that cannot be scored")
-    tessdata_prefix: Path | None = Field(
-        None, description="folder of tam.traineddata; when unset the usual folders (apt install tesseract-ocr-tam)"
-    )
-    max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")
-    max_text_tokens: int = Field(256, ge=8, le=8192, description="text beyond so many tokens a view is cut off")
-    max_caption_tokens: int = Field(20, ge=1, le=100, description="longest caption, tokens")
     progress_seconds: float = Field(
         60, gt=0, description="seconds between two progress lines on stderr; a terminal gets Ray's progress bars"
     )
@@ -102,29 +79,38 @@ class Settings(BaseSettings):
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     go_offline()
     try:
-        read_scoring(settings.llm_dir)
-    except UnusableModel as unusable:
-        print(f"predict_with_ray.py: LLM_DIR={settings.llm_dir}: {unusable}", file=sys.stderr)
-        return 2
-    from picture_source import UnusableInput, open_source
-    from storage import UnusableUrl, locate
-
-    try:
-        source = open_source(settings.input, settings.path_column, settings.bytes_column)
-        filesystem, folder = locate(settings.output.rstrip("/"))
-    except UnusableInput as unusable:
-        print(f"predict_with_ray.py: INPUT={settings.input}: {unusable}", file=sys.stderr)
-        return 2
-    except (UnusableUrl, OSError) as unusable:
-        print(f"predict_with_ray.py: OUTPUT={settings.output}: {unusable}", file=sys.stderr)
+        check_scoring(settings)
+        source = open_input(settings)
+        filesystem, folder = open_output(settings)
+    except UnusableSetting as unusable:
+        say(str(unusable))
         return 2
     return run(settings, source, filesystem, folder)
 
 
-def run(settings: Settings, source, filesystem, folder: str) -> int:
+def open_input(settings: Settings) -> "PictureSource":
+    from batch.inputs import UnusableSource, open_source
+
+    try:
+        return open_source(settings.input, settings.path_column, settings.bytes_column)
+    except UnusableSource as unusable:
+        raise UnusableSetting(f"INPUT={settings.input}: {unusable}") from unusable
+
+
+def open_output(settings: Settings) -> "tuple[FileSystem, str]":
+    """(file system, folder in it) of OUTPUT."""
+    from batch.stores import UnusableUrl, locate
+
+    try:
+        return locate(settings.output.rstrip("/"))
+    except (UnusableUrl, OSError) as unusable:
+        raise UnusableSetting(f"OUTPUT={settings.output}: {unusable}") from unusable
+
+
+def run(settings: Settings, source: "PictureSource", filesystem: "FileSystem", folder: str) -> int:
     """Score all rows of `source` that are not in `folder` yet; returns the exit status."""
     import ray
     from ray.exceptions import RayError
@@ -138,12 +124,8 @@ def run(settings: Settings, source, filesystem, folder: str) -> int:
                 folder, filesystem=filesystem, min_rows_per_file=settings.rows_a_file, ray_remote_args=LITTLE_CPU
             )
     except RayError as error:  # its last line is what was raised in the worker
-        print(
-            f"predict_with_ray.py: stopped by {str(error).strip().splitlines()[-1]}\nWhat is in OUTPUT stays; run it "
-            "again for the rest.",
-            file=sys.stderr,
-            flush=True,
-        )
+        reason = str(error).strip().splitlines()[-1]
+        say(f"stopped by {reason}\nWhat is in OUTPUT stays; run it again for the rest.")
         return 1
     finally:
         ray.shutdown()
@@ -169,26 +151,18 @@ def connect(settings: Settings) -> None:
     )
 
 
-def scored(settings: Settings, source, filesystem, folder: str):
-    """The Ray data set of PREDICTIONS: read --> (sift out what is done) --> PictureReader --> MemeScorer."""
+def scored(settings: Settings, source: "PictureSource", filesystem: "FileSystem", folder: str) -> "Dataset":
+    """The Ray data set of PREDICTIONS: read --> (leave out what is done) --> ReaderActor --> ScorerActor."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
     from ray.data.checkpoint import CheckpointConfig
 
-    from ray_stages import BATCHES_IN_FLIGHT, MemeScorer, PictureReader
+    from batch.actors import BATCHES_IN_FLIGHT, ReaderActor, ScorerActor
 
     resources = ray.cluster_resources()
     num_gpus = settings.num_gpus if settings.num_gpus is not None else float(resources.get("GPU", 0) > 0)
     readers = count_readers(settings.ocr_workers, resources.get("CPU", 0))
-    shared = SimpleNamespace(
-        **{
-            **settings.model_dump(),
-            "num_gpus": num_gpus,
-            "folder": os.getcwd(),
-            "llm_dir": settings.llm_dir.resolve(),
-            "caption_model_dir": settings.caption_model_dir.resolve(),
-        }
-    )
+    shared = settings.for_another_process()
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -199,8 +173,8 @@ def scored(settings: Settings, source, filesystem, folder: str):
     return (
         rows.repartition(target_num_rows_per_block=settings.batch_size)
         .map_batches(
-            PictureReader,
-            fn_constructor_args=(shared,),
+            ReaderActor,
+            fn_constructor_args=(shared, os.getcwd()),
             batch_size=settings.batch_size,
             num_cpus=1,
             compute=ActorPoolStrategy(
@@ -208,8 +182,8 @@ def scored(settings: Settings, source, filesystem, folder: str):
             ),
         )
         .map_batches(
-            MemeScorer,
-            fn_constructor_args=(shared,),
+            ScorerActor,
+            fn_constructor_args=(shared, "cuda:0" if num_gpus else "cpu"),
             batch_size=settings.batch_size,
             num_cpus=0,
             num_gpus=num_gpus,
@@ -220,28 +194,30 @@ def scored(settings: Settings, source, filesystem, folder: str):
     )
 
 
-def count_readers(asked: int, cpus: float) -> int:
-    """Processes that read pictures on a cluster of `cpus`, `asked` or as many as it has room for; warns if too many."""
-    readers = asked or max(1, math.floor(cpus) - ENGINE_CPUS)
+def count_readers(requested: int, cpus: float) -> int:
+    """Processes that read pictures on a cluster of `cpus`: those requested, or as many as it has room for.
+
+    Warns of more than that.
+    """
+    readers = requested or max(1, math.floor(cpus) - ENGINE_CPUS)
     if readers + FEWEST_ENGINE_CPUS > cpus:  # no error: a cluster may grow
-        print(
-            f"predict_with_ray.py: {readers} readers and Ray's own steps need {readers + FEWEST_ENGINE_CPUS} CPUs, "
-            f"the cluster has {cpus:g}: unless it grows, the run may wait for ever. Lower OCR_WORKERS, or add CPUs.",
-            file=sys.stderr,
-            flush=True,
+        say(
+            f"{readers} readers and Ray's own steps need {readers + FEWEST_ENGINE_CPUS} CPUs, the cluster has "
+            f"{cpus:g}: unless it grows, the run may wait for ever. Lower OCR_WORKERS, or add CPUs."
         )
     return readers
 
 
 @contextmanager
-def progress_lines(every_seconds: float, filesystem, folder: str):
+def progress_lines(every_seconds: float, filesystem: "FileSystem", folder: str) -> Iterator[None]:
     """While inside, a line on stderr now and then: rows that lie safe in OUTPUT, and how fast they get there."""
     from pyarrow import fs, parquet
 
     ended = threading.Event()
 
     def watch() -> None:
-        rows, started, before = {}, time.monotonic(), None
+        rows: dict[str, int] = {}
+        started, before = time.monotonic(), None
         while not ended.wait(0 if before is None else every_seconds):
             # Files of the checkpoint: small, and in place only when their rows are.
             for file in filesystem.get_file_info(fs.FileSelector(f"{folder}.checkpoint", allow_not_found=True)):
@@ -251,7 +227,7 @@ def progress_lines(every_seconds: float, filesystem, folder: str):
             done = sum(rows.values())
             before = done if before is None else before
             rate = (done - before) / max(1e-9, time.monotonic() - started)
-            print(f"predict_with_ray.py: {done:,} rows in OUTPUT, {rate:.1f} rows/s", file=sys.stderr, flush=True)
+            say(f"{done:,} rows in OUTPUT, {rate:.1f} rows/s")
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -262,7 +238,7 @@ def progress_lines(every_seconds: float, filesystem, folder: str):
         thread.join()
 
 
-def summary(output: str, filesystem, folder: str, seconds: float) -> None:
+def summary(output: str, filesystem: "FileSystem", folder: str, seconds: float) -> None:
     """Rows and errors of all that lies in OUTPUT, on stderr."""
     from pyarrow import fs, parquet
 
@@ -274,14 +250,16 @@ def summary(output: str, filesystem, folder: str, seconds: float) -> None:
     files = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
     with ThreadPoolExecutor(16) as pool:
         found = pool.map(errors_of, [file.path for file in files if file.extension == "parquet"])
-        errors = sum(map(Counter, found), Counter())
+        errors = Counter(error for errors_of_file in found for error in errors_of_file)
     failed = ", ".join(f"{count:,} {reason}" for reason, count in errors.most_common() if reason)
-    print(
-        f"predict_with_ray.py: {errors.total():,} rows in {output}, {errors.total() - errors[None]:,} failed"
-        f"{f' ({failed})' if failed else ''}; {seconds:.0f} s",
-        file=sys.stderr,
-        flush=True,
+    say(
+        f"{errors.total():,} rows in {output}, {errors.total() - errors[None]:,} failed"
+        f"{f' ({failed})' if failed else ''}; {seconds:.0f} s"
     )
+
+
+def say(message: str) -> None:
+    print(f"predict_with_ray.py: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Writes  stderr: what is wrong and the remedy, or one line that all is well. Exit
     LLM_DIR=llm-gptq CAPTION_MODEL_DIR=captioner python docker/self_check.py
 
 Checked are the files (there, readable, no Git LFS pointers), scoring.json and the label words, and then predict.py
-itself: it must score the sample picture and have read its English and its Tamil, captioned it and asked every view.
+itself: it must score the sample picture and have read its English and its Tamil, captioned it and scored a view.
 """
 
 import json
@@ -16,10 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pydantic import Field
-from pydantic_settings import BaseSettings
-
-from script_settings import ENVIRONMENT, read_settings
+from detector.meme import Evidence
+from detector.settings import ModelFolders
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE / "self_check.png"
@@ -34,41 +32,38 @@ CAPTIONER_FILES = (
 LFS_POINTER = b"version https://git-lfs"
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
-    llm_dir: Path = Field(description="guard model folder with scoring.json (quantize_model.py writes one)")
-    caption_model_dir: Path = Field(description="BLIP captioning model folder, safetensors")
+class Settings(ModelFolders):
+    """The folders alone: what is wrong with one is said below."""
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
-    faults = folder_faults("LLM_DIR", settings.llm_dir, LLM_FILES)
-    faults += folder_faults("CAPTION_MODEL_DIR", settings.caption_model_dir, CAPTIONER_FILES)
-    faults = faults or prompt_faults(settings.llm_dir) or prediction_faults(settings)
-    for fault in faults:
-        print(f"self_check.py: {fault}", file=sys.stderr)
-    if not faults:
+    settings = Settings.read(__doc__)
+    errors = folder_errors("LLM_DIR", settings.llm_dir, LLM_FILES)
+    errors += folder_errors("CAPTION_MODEL_DIR", settings.caption_model_dir, CAPTIONER_FILES)
+    errors = errors or prompt_errors(settings.llm_dir) or prediction_errors(settings)
+    for error in errors:
+        print(f"self_check.py: {error}", file=sys.stderr)
+    if not errors:
         print("self_check.py: both model folders can be used", file=sys.stderr)
-    return int(bool(faults))
+    return int(bool(errors))
 
 
-def folder_faults(variable: str, folder: Path, wanted: tuple[tuple[str, ...], ...]) -> list[str]:
+def folder_errors(variable: str, folder: Path, wanted: tuple[tuple[str, ...], ...]) -> list[str]:
     """What keeps the files of a model folder from being loaded, each with its remedy."""
     if not folder.is_dir():
         return [f"{variable}={folder} is no folder: place the model there"]
-    faults = [
+    errors = [
         f"{variable}={folder} lacks {' or '.join(names)}{remedy(names[0])}"
         for names in wanted
         if not any((folder / name).is_file() for name in names)
     ]
-    faults += [f"{variable}={folder} lacks {name}: download the model again, whole" for name in absent_weights(folder)]
+    errors += [f"{variable}={folder} lacks {name}: download the model again, whole" for name in absent_weights(folder)]
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if not os.access(path, os.R_OK):
-            faults.append(f"{path} cannot be read by everybody: chmod -R a+rX {folder}")
+            errors.append(f"{path} cannot be read by everybody: chmod -R a+rX {folder}")
         elif path.suffix in (".safetensors", ".json", ".model") and path.open("rb").read(32).startswith(LFS_POINTER):
-            faults.append(f"{path} is a Git LFS pointer, not the file: run `git lfs pull` in the checkout")
-    return faults
+            errors.append(f"{path} is a Git LFS pointer, not the file: run `git lfs pull` in the checkout")
+    return errors
 
 
 def remedy(name: str) -> str:
@@ -87,11 +82,11 @@ def absent_weights(folder: Path) -> list[str]:
     return sorted(name for name in shards if not (folder / name).is_file())
 
 
-def prompt_faults(llm_dir: Path) -> list[str]:
-    """Faults of scoring.json, the chat template and the label words, found before the weights are loaded."""
+def prompt_errors(llm_dir: Path) -> list[str]:
+    """Errors in scoring.json, the chat template and the label words, found before the weights are loaded."""
     from transformers import AutoTokenizer
 
-    from scoring_prompt import UnusableModel, build_prompt, read_scoring
+    from detector.prompt import UnusableModel, build_prompt, read_scoring
 
     try:
         build_prompt(AutoTokenizer.from_pretrained(llm_dir, local_files_only=True), read_scoring(llm_dir))
@@ -100,7 +95,7 @@ def prompt_faults(llm_dir: Path) -> list[str]:
     return []
 
 
-def prediction_faults(settings: Settings) -> list[str]:
+def prediction_errors(settings: Settings) -> list[str]:
     """Run predict.py on the sample picture, as strictly as it can be, and look at its answer and its evidence."""
     with tempfile.TemporaryDirectory() as scratch:
         details = Path(scratch) / "details.jsonl"
@@ -122,24 +117,24 @@ def prediction_faults(settings: Settings) -> list[str]:
         if run.returncode or not details.is_file():
             tail = "\n  ".join(run.stderr.decode(errors="replace").strip().splitlines()[-8:])
             return [f"predict.py failed on {SAMPLE.name} (exit status {run.returncode}):\n  {tail}"]
-        found = json.loads(details.read_text(encoding="utf-8"))
-    return evidence_faults(found, run.stdout)
+        found = Evidence(**json.loads(details.read_text(encoding="utf-8")))
+    return evidence_errors(found, run.stdout)
 
 
-def evidence_faults(found: dict, stdout: bytes) -> list[str]:
+def evidence_errors(found: Evidence, stdout: bytes) -> list[str]:
     """What is wrong with the line of stdout and the evidence of the sample picture."""
-    faults = []
-    if stdout != f"{found['probability']:.4f}\t{found['label']}\n".encode():
-        faults.append(f"predict.py answered {stdout!r}, not one line of probability and label")
-    if SAMPLE_ENGLISH not in found["text"]:
-        faults.append(f"the sample's English was read as {found['text']!r}: reinstall requirements.txt")
-    if SAMPLE_TAMIL not in found["text"]:
-        faults.append(f"the sample's Tamil was read as {found['text']!r}: apt install tesseract-ocr-tam")
-    if not found["caption"]:
-        faults.append("the captioner said nothing about the sample: is CAPTION_MODEL_DIR a BLIP captioning model?")
-    if found["probability_text"] is None and found["probability_image_text"] is None:
-        faults.append("no view of the sample was scored")
-    return faults
+    errors = []
+    if found.label is None or stdout != f"{found.probability:.4f}\t{found.label}\n".encode():
+        errors.append(f"predict.py answered {stdout!r}, not one line of probability and label")
+    if SAMPLE_ENGLISH not in (found.text or ""):
+        errors.append(f"the sample's English was read as {found.text!r}: reinstall requirements.txt")
+    if SAMPLE_TAMIL not in (found.text or ""):
+        errors.append(f"the sample's Tamil was read as {found.text!r}: apt install tesseract-ocr-tam")
+    if not found.caption:
+        errors.append("the captioner said nothing about the sample: is CAPTION_MODEL_DIR a BLIP captioning model?")
+    if found.probability_text is None and found.probability_image_text is None:
+        errors.append("no view of the sample was scored")
+    return errors
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""evaluate_predictions.py on runs that never were: its files, its numbers, and faults with their remedies."""
+"""evaluate_predictions.py on runs that never were: its files, its numbers, and errors with their remedies."""
 
 import base64
 import csv
@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
 from made_up_run import SCRIPT_TEXT, evidence, made_up_views, meme_evidence, sample_memes, write_run
-from report_rows import UnusableInput, read_rows
+from report.rows import UnusableRun, read_rows
 
 REPORT = "docker/evaluate_predictions.py"
 QUICK = {"BOOTSTRAP_SAMPLES": "100"}
@@ -227,7 +227,7 @@ def change(path, line, content):
     open(path, "w", encoding="utf-8").write("\n".join(lines) + "\n")
 
 
-FAULTS = [
+ERRORS = [
     ("PREDICTIONS_PATH", 3, [], ["18 lines", "17", "run it again"]),
     ("PREDICTIONS_PATH", 3, ["0.5000 1"], ["line 4 is '0.5000 1'", "probability<TAB>label"]),
     ("PREDICTIONS_PATH", 3, ["nan\t1"], ["line 4 is 'nan\\t1'"]),
@@ -246,16 +246,16 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("file", "line", "content", "named"), FAULTS)
-def test_a_fault_is_named_with_its_line_and_remedy(run, file, line, content, named):
+@pytest.mark.parametrize(("file", "line", "content", "named"), ERRORS)
+def test_an_error_is_named_with_its_line_and_remedy(run, file, line, content, named):
     change(run[file], line, content)
-    with pytest.raises(UnusableInput) as fault:
+    with pytest.raises(UnusableRun) as error:
         read_rows(*(Path(run[name]) for name in ("INPUT_PATH", "PREDICTIONS_PATH", "LABELS_PATH", "DETAILS_PATH")))
-    assert re.match("(INPUT|PREDICTIONS|LABELS|DETAILS)_PATH=", str(fault.value))
-    assert all(part in str(fault.value) for part in named), fault.value
+    assert re.match("(INPUT|PREDICTIONS|LABELS|DETAILS)_PATH=", str(error.value))
+    assert all(part in str(error.value) for part in named), error.value
 
 
-def test_a_fault_ends_the_script_with_one_line_and_no_file(run_script, run):
+def test_an_error_ends_the_script_with_one_line_and_no_file(run_script, run):
     change(run["PREDICTIONS_PATH"], 3, [])
     done = run_script(REPORT, run)
     assert done.returncode == 1 and done.stdout == b"" and done.stderr.count(b"\n") == 2

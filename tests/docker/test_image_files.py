@@ -2,13 +2,17 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tamil_ocr import tamil_folder
+from detector.meme import Evidence
+from detector.tamil_ocr import tamil_folder
 
 
 @pytest.fixture(scope="module")
@@ -25,72 +29,100 @@ def final_stage(dockerfile) -> list[tuple[str, str]]:
     return dockerfile[last:]
 
 
-def is_ignored(repo, path: str) -> bool:
-    """Docker's rule: a pattern starts at the context's root, and what lies below a match is out too."""
-    patterns = [
-        line for line in (repo / "docker/.dockerignore").read_text().splitlines() if line and not line.startswith("#")
-    ]
-    parents = [path, *("/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1))]
+@pytest.fixture(scope="module")
+def is_ignored(repo):
+    """is_ignored(path in docker/), by Docker's rule: the last pattern counts that fits it or a folder above it."""
+    lines = (repo / "docker/.dockerignore").read_text(encoding="utf-8").splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
 
-    def as_regex(pattern):
-        return re.escape(pattern).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*")
+    def as_regex(pattern: str) -> str:
+        parts = {r"\*\*/": "(.*/)?", r"/\*\*": "/.*", r"\*": "[^/]*"}
+        return re.sub(r"\\\*\\\*/|/\\\*\\\*|\\\*", lambda found: parts[found[0]], re.escape(pattern))
 
-    return any(re.fullmatch(as_regex(pattern), part) for pattern in patterns for part in parents)
+    def ask(path: str) -> bool:
+        parents = [path, *("/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1))]
+        ignored = False
+        for pattern in patterns:
+            if any(re.fullmatch(as_regex(pattern.removeprefix("!")), part) for part in parents):
+                ignored = not pattern.startswith("!")
+        return ignored
+
+    return ask
+
+
+def test_the_build_gets_exactly_what_predict_and_the_self_check_are_made_of(repo, final_stage, is_ignored):
+    folder = repo / "docker"
+    modules = modules_reached_from(folder, "predict", "self_check")
+    assert {"detector/chat_model.py", "detector/script_settings.py"} <= modules, "the walk found too little"
+    copied = {name for line in arguments_of(final_stage, "COPY") if "--from" not in line for name in line.split()[:-1]}
+    assert copied == {"predict.py", "self_check.py", "self_check.png", "detector"}
+    made_here = ("models-for-build", "wheels", "models", "llm-gptq", "captioner", "__pycache__")
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    sent = {str(path) for path in files if not set(path.parts) & set(made_here) and not is_ignored(str(path))}
+    assert sent == modules | {"self_check.png", "requirements.txt"}
+    others = {
+        "batch/actors.py",
+        "report/page.py",
+        "report/templates/page.html.j2",
+        "predict_with_ray.py",
+        "smoke_test.sh",
+    }
+    assert others <= {str(path) for path in files} - sent
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        ".dockerignore",
-        "gptq.dockerfile",
-        "smoke_test.sh",
-        "report/page.html",
-        "evaluate_predictions.py",
-        "predict_with_ray.py",
-        "ray_stages.py",
-        "picture_source.py",
-        "storage.py",
-        "ray-cluster.yaml",
         "predictions.tsv",
         "stdin.csv",
         "memes2024.tar.gz",
         ".env",
+        "memes/0.png",
         "__pycache__/predict.cpython-311.pyc",
+        "detector/__pycache__/ocr.cpython-311.pyc",
         "models/openchat/.git/lfs/objects/ab/cd",
         "models/blip/pytorch_model.bin",
-        "models/blip/tf_model.h5",
+        "captioner/tf_model.h5",
         "llm-gptq/.env.local",
-        "lora/checkpoint-50/optimizer.pt",
+        "llm-gptq/checkpoint-50/optimizer.pt",
+        "another-model/model.safetensors",
     ],
 )
-def test_what_the_image_does_not_need_stays_out_of_the_build(repo, path):
-    assert is_ignored(repo, path)
+def test_what_the_image_does_not_need_stays_out_of_the_build(is_ignored, path):
+    assert is_ignored(path)
 
 
-def test_what_the_image_needs_is_there_and_not_ignored(repo, final_stage):
-    imported = modules_reached_from(repo / "docker", "predict", "self_check")
-    assert {"guard_scorer", "scoring_session", "script_settings"} <= imported, "the walk found too little"
-    copied = [arguments for instruction, arguments in final_stage if instruction == "COPY"]
-    assert "*.py self_check.png /app/" in copied
-    for name in [f"{module}.py" for module in imported] + ["self_check.png", "requirements.txt"]:
-        assert (repo / "docker" / name).is_file() and not is_ignored(repo, name)
+@pytest.mark.parametrize("folder", ["llm-gptq", "models/openchat", "models-for-build/llm"])
+def test_a_models_own_files_get_in(is_ignored, folder):
     for name in ("config.json", "scoring.json", "model-00001-of-00002.safetensors", "tokenizer.model", "training.json"):
-        assert not is_ignored(repo, f"models-for-build/llm/{name}")
+        assert not is_ignored(f"{folder}/{name}")
+    assert not is_ignored("captioner/model.safetensors") and not is_ignored("wheels/torch-2.13.0-cp311.whl")
 
 
-def modules_reached_from(folder, *names) -> set[str]:
-    """Modules of the folder that these import, however deep, those inside functions too."""
-    found, waiting = set(), list(names)
+def test_docker_build_without_a_name_finds_the_one_dockerfile(repo, dockerfile):
+    assert os.readlink(repo / "docker/Dockerfile") == "gptq.dockerfile"
+    assert {"LLM=llm-gptq", "CAPTIONER=captioner"} <= set(arguments_of(dockerfile, "ARG"))
+
+
+def arguments_of(stage: list[tuple[str, str]], instruction: str) -> list[str]:
+    return [arguments for name, arguments in stage if name == instruction]
+
+
+def modules_reached_from(folder, *scripts) -> set[str]:
+    """Files of the folder that these import, however deep, those inside functions too."""
+    found, waiting = set(), list(scripts)
     while waiting:
-        name = waiting.pop()
-        if name in found or not (folder / f"{name}.py").is_file():
+        name = waiting.pop().replace(".", "/")
+        file = next((file for file in (f"{name}.py", f"{name}/__init__.py") if (folder / file).is_file()), None)
+        if file is None or file in found:
             continue
-        found.add(name)
-        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
+        found.add(file)
+        waiting += [str(parent) for parent in Path(name).parents if parent.name]
+        for node in ast.walk(ast.parse((folder / file).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                waiting.append(node.module)
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return found
 
 
@@ -103,26 +135,25 @@ def test_the_torch_that_goes_first_is_the_pinned_one(repo, dockerfile):
 
 
 def test_the_process_is_predict_itself_and_not_root(final_stage):
-    *_, entrypoint = [arguments for instruction, arguments in final_stage if instruction == "ENTRYPOINT"]
+    *_, entrypoint = arguments_of(final_stage, "ENTRYPOINT")
     assert json.loads(entrypoint) == ["/opt/venv/bin/python", "/app/predict.py"]
-    users = [arguments for instruction, arguments in final_stage if instruction == "USER"]
-    assert users == ["10001:10001"]
+    assert arguments_of(final_stage, "USER") == ["10001:10001"]
 
 
 def test_code_lies_above_weights_and_weights_above_packages(final_stage):
     order = [arguments for _, arguments in final_stage]
     places = [
         next(number for number, arguments in enumerate(order) if arguments.endswith(target))
-        for target in ("/opt/venv /opt/venv", "/models/llm", "/app/", 'self_check.py"]')
+        for target in ("/opt/venv /opt/venv", "/models/llm", "/app/", "/app/detector", 'self_check.py"]')
     ]
     assert places == sorted(places)
-    assert not [arguments for instruction, arguments in final_stage if instruction == "RUN" and "install" in arguments]
+    assert not [command for command in arguments_of(final_stage, "RUN") if "install" in command]
 
 
 def test_the_environment_is_offline_counts_two_cpus_and_caches_in_tmp(repo, final_stage):
-    words = " ".join(arguments for instruction, arguments in final_stage if instruction == "ENV").split()
+    words = " ".join(arguments_of(final_stage, "ENV")).split()
     environment = dict(word.split("=", 1) for word in words)
-    offline = re.search(r"for name in \(([^)]+)\)", (repo / "docker/predict.py").read_text(encoding="utf-8"))[1]
+    offline = re.search(r"for name in \(([^)]+)\)", (repo / "docker/detector/device.py").read_text(encoding="utf-8"))[1]
     assert all(environment[name] == "1" for name in re.findall(r'"(\w+)"', offline))
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
     threads = {name: value for name, value in environment.items() if re.search("THREADS|WORKERS", name)}
@@ -142,13 +173,13 @@ def test_models_that_can_be_used_pass_the_self_check(run_script, models):
 def test_a_folder_that_cannot_be_used_ends_the_build(run_script, models, tmp_path):
     checked = run_script("docker/self_check.py", {**models, "LLM_DIR": tmp_path, "CAPTION_MODEL_DIR": "/none"})
     assert checked.returncode == 1 and b"Traceback" not in checked.stderr
-    for fault in (
+    for error in (
         b"lacks scoring.json: make a guard model",
         b"lacks config.json",
         b"lacks model.safetensors",
         b"CAPTION_MODEL_DIR=/none is no folder",
     ):
-        assert fault in checked.stderr
+        assert error in checked.stderr
 
 
 def shards_listed(folder):
@@ -168,28 +199,28 @@ def lfs_pointer(folder):
     ],
 )
 def test_weights_that_did_not_come_whole_are_named(llm_dir, tmp_path, breaking, named):
-    from self_check import LLM_FILES, folder_faults
+    from self_check import LLM_FILES, folder_errors
 
     folder = tmp_path / "llm"
     shutil.copytree(llm_dir, folder)
-    assert folder_faults("LLM_DIR", folder, LLM_FILES) == []
+    assert folder_errors("LLM_DIR", folder, LLM_FILES) == []
     breaking(folder)
-    (fault,) = folder_faults("LLM_DIR", folder, LLM_FILES)
-    assert named in fault
+    (error,) = folder_errors("LLM_DIR", folder, LLM_FILES)
+    assert named in error
 
 
 def test_label_words_of_several_tokens_are_found_before_the_weights_are_loaded(llm_dir, tmp_path):
-    from self_check import prompt_faults
+    from self_check import prompt_errors
 
     folder = tmp_path / "llm"
     shutil.copytree(llm_dir, folder)
-    assert prompt_faults(folder) == []
+    assert prompt_errors(folder) == []
     (folder / "model.safetensors").unlink()
     scoring = json.loads((folder / "scoring.json").read_text(encoding="utf-8"))
     scoring["label_words"]["offensive"] = "definitely harmful"
     (folder / "scoring.json").write_text(json.dumps(scoring), encoding="utf-8")
-    (fault,) = prompt_faults(folder)
-    assert "not one token each" in fault
+    (error,) = prompt_errors(folder)
+    assert "not one token each" in error
 
 
 @pytest.mark.parametrize(
@@ -203,16 +234,16 @@ def test_label_words_of_several_tokens_are_found_before_the_weights_are_loaded(l
     ],
 )
 def test_evidence_that_is_not_right_is_named(change, named):
-    from self_check import evidence_faults
+    from self_check import evidence_errors
 
-    sound = {
-        "probability": 0.25,
-        "label": 0,
-        "text": "GOOD MORNING காலை வணக்கம்",
-        "caption": "a pear",
-        "probability_text": 0.2,
-        "probability_image_text": 0.3,
-    }
-    assert evidence_faults(sound, b"0.2500\t0\n") == []
-    (fault,) = evidence_faults({**sound, **change}, b"0.2500\t0\n")
-    assert named in fault
+    sound = Evidence(
+        probability=0.25,
+        label=0,
+        text="GOOD MORNING காலை வணக்கம்",
+        caption="a pear",
+        probability_text=0.2,
+        probability_image_text=0.3,
+    )
+    assert evidence_errors(sound, b"0.2500\t0\n") == []
+    (error,) = evidence_errors(replace(sound, **change), b"0.2500\t0\n")
+    assert named in error

@@ -161,12 +161,49 @@ def test_thousands_of_lines_in_one_process_with_flat_memory(start, tmp_path, dra
     writer.wait()
 
 
+def answers_of(run_script, settings, lines: list[str]) -> tuple[list[list[str]], str]:
+    """([probability, label] of each line, stderr)."""
+    done = run_script("docker/predict.py", settings, stdin=as_stdin(lines))
+    assert done.returncode == 0, done.stderr.decode()
+    return [line.decode().split("\t") for line in result_lines(done.stdout)], done.stderr.decode()
+
+
+def test_threshold_and_token_limit_take_effect(run_script, models, memes_dir):
+    """Labels follow THRESHOLD, or scoring.json's 0.5; less of the text gives other probabilities, and is told."""
+    lines = [str(memes_dir / f"{number}.png") for number in range(8)]
+    plain, said = answers_of(run_script, models, lines)
+    assert all(int(label) == (float(printed) >= 0.5) for printed, label in plain) and "MAX_TEXT_TOKENS" not in said
+    between = sorted(printed for printed, _ in plain)[4]
+    moved, _ = answers_of(run_script, models | {"THRESHOLD": between}, lines)
+    assert [printed for printed, _ in moved] == [printed for printed, _ in plain]
+    assert [int(label) for _, label in moved] == [int(printed >= between) for printed, _ in plain]
+    assert {label for _, label in moved} == {"0", "1"} and moved != plain
+    cut, said = answers_of(run_script, models | {"MAX_TEXT_TOKENS": "8"}, lines)
+    assert "predict.py: MAX_TEXT_TOKENS=8 lowers the model's limit of 256 tokens a view\n" in said
+    assert [printed for printed, _ in cut] != [printed for printed, _ in plain]
+
+
+def test_a_progress_line_now_and_then_counts_what_is_done(run_script, models, memes_dir):
+    lines = [str(memes_dir / f"{number}.png") for number in range(6)] + ["none.png"] * 2
+    settings = {**models, "BATCH_SIZE": "2", "PROGRESS_SECONDS": "0.000001"}
+    _, often = answers_of(run_script, settings, lines)
+    found = re.findall(r"^predict.py: (\d) lines done, (\d) failed, \d+\.\d images/s$", often, re.M)
+    assert found == [("2", "0"), ("4", "0"), ("6", "0"), ("8", "2")]
+    assert re.search(r"^predict.py: 8 lines done, 2 failed \(2 missing\), \S+ images/s; start-up \S+ s$", often, re.M)
+    _, seldom = answers_of(run_script, settings | {"PROGRESS_SECONDS": "600"}, lines)
+    assert seldom.count("lines done") == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
         ({"LLM_DIR": "/none"}, b"LLM_DIR"),
         ({"BATCH_SIZE": "0"}, b"BATCH_SIZE"),
         ({"THRESHOLD": "2"}, b"THRESHOLD"),
+        (
+            {"MAX_TEXT_TOKENS": "257"},
+            b"MAX_TEXT_TOKENS=257: the model was trained and evaluated with 256 tokens a view",
+        ),
         ({"DEVICE": "tpu"}, b"DEVICE"),
         ({"CAPTION_MODEL_DIR": ""}, b"CAPTION_MODEL_DIR"),
         ({"STRICT": "perhaps"}, b"STRICT"),

@@ -33,7 +33,7 @@ COLUMNS = [
     "milliseconds",
 ]
 MARK = "PREDICT_WITH_RAY_TEST"
-# Python imports this before anything else: whoever opens this one picture dies at once, as by a fault in a decoder.
+# Python imports this before anything else: whoever opens this one picture dies at once, as by an error in a decoder.
 DEADLY = """
 import os, sys
 def die(event, arguments):
@@ -118,14 +118,14 @@ def cluster(mark: str, pythonpath: Path):
 @contextmanager
 def served(folder: Path):
     """Address of an HTTP server over a folder that fails each file's first request: a second try is needed."""
-    asked = set()
+    requested = set()
 
     class FailsAtFirst(SimpleHTTPRequestHandler):
         def do_GET(self):
-            if self.path in asked:
+            if self.path in requested:
                 super().do_GET()
             else:
-                asked.add(self.path)
+                requested.add(self.path)
                 self.send_error(503)
 
         def log_message(self, *_):
@@ -220,7 +220,7 @@ def resumed(start, mark, killed, pictures, memes_dir):
         try:
             wait_for(lambda: len(committed(folder)) > len(killed["files"]) or process.poll() is not None)
             at_the_kill = sum(pq.read_table(file).num_rows for file in committed(folder))
-            for victim in (victims := stages(mark, "MemeScorer")):
+            for victim in (victims := stages(mark, "ScorerActor")):
                 os.kill(victim.pid, signal.SIGKILL)
             status = process.wait(300)
         finally:
@@ -249,7 +249,7 @@ def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed, re
         else:
             views = [row[name] for name in ("probability_text", "probability_image_text") if row[name] is not None]
             assert row["probability"] == pytest.approx(sum(views) / len(views)) and row["caption"] is not None
-            assert row["label"] == int(round(row["probability"], 4) >= 0.5)
+            assert row["label"] == int(float(f"{row['probability']:.4f}") >= 0.5)
             assert min(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr", "caption", "score")) >= 0
 
 

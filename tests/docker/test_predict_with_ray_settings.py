@@ -8,20 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 
-def test_settings_shared_with_predict_are_alike():
-    from predict import Settings as OneMachine
-    from predict_with_ray import Settings
-
-    ours, theirs = Settings.model_fields, OneMachine.model_fields
-    shared = ours.keys() & theirs.keys() - {"ocr_workers", "progress_seconds"}
-    assert len(shared) > 10
-    for name in shared:
-        assert (ours[name].default, ours[name].annotation) == (theirs[name].default, theirs[name].annotation), name
-        assert repr(ours[name].metadata) == repr(theirs[name].metadata), name
-
-
 @pytest.mark.parametrize(
-    ("asked", "cpus", "readers", "needed"),
+    ("requested", "cpus", "readers", "needed"),
     [
         (0, 64, 61, None),
         (0, 3, 1, None),
@@ -32,10 +20,10 @@ def test_settings_shared_with_predict_are_alike():
         (256, 32, 256, 258),
     ],
 )
-def test_readers_that_leave_ray_no_cpu_are_warned_of(capsys, asked, cpus, readers, needed):
+def test_readers_that_leave_ray_no_cpu_are_warned_of(capsys, requested, cpus, readers, needed):
     from predict_with_ray import count_readers
 
-    assert count_readers(asked, cpus) == readers
+    assert count_readers(requested, cpus) == readers
     warned = capsys.readouterr().err
     assert f"need {needed} CPUs, the cluster has {cpus}: unless it grows" in warned if needed else not warned
 
@@ -48,6 +36,10 @@ def test_readers_that_leave_ray_no_cpu_are_warned_of(capsys, asked, cpus, reader
         ({"NUM_GPUS": "1.5"}, b"NUM_GPUS=1.5: is neither a fraction"),
         ({"INPUT": "memes.parquet", "PATH_COLUMN": "url"}, b"has no column url (PATH_COLUMN): it has image"),
         ({"LLM_DIR": "."}, b"attach_policy.py"),
+        (
+            {"MAX_TEXT_TOKENS": "300"},
+            b"MAX_TEXT_TOKENS=300: the model was trained and evaluated with 256 tokens a view",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named_before_ray_starts(run_script, models, tmp_path, settings, named):

@@ -1,0 +1,144 @@
+"""Images in, upright RGB pictures of bounded size out; Pillow's decoders are the only code that reads one.
+
+A meme may come from an attacker: only the formats below are opened (Pillow's EPS reader would start Ghostscript), a
+path that is no regular file is refused before it is read, and pixels are counted before they are decoded.
+"""
+
+import io
+import logging
+import os
+import stat
+import threading
+import warnings
+from contextlib import nullcontext
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
+# The text detector works on at most this many pixels a side, so nothing is gained by keeping more.
+MAX_SIDE = 2000
+# Beyond this many pixels, one picture at a time is decoded: memory stays flat whatever the number of workers.
+LARGE_PIXELS = 16_000_000
+# What turns a picture upright, by EXIF orientation (ImageOps.exif_transpose trips over broken EXIF).
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LARGE_PICTURE = threading.Lock()
+
+Image.init()  # Pillow knows a format by name only once its plugin is loaded
+ImageFile.LOAD_TRUNCATED_IMAGES = True  # a cut-off file is read as far as it goes
+warnings.filterwarnings("ignore", module="PIL")  # nothing about single files belongs on stderr
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+Image.MAX_IMAGE_PIXELS = None  # the budget below is checked before any pixel is decoded
+
+
+class UnreadableImage(Exception):
+    """`reason` is one of a few fixed words that are counted, never text from the file or its path."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decode_image(path: str, max_pixels: int = 120_000_000, content: bytes | None = None) -> Image.Image:
+    """The first frame at `path`, upright, RGB on white, its longer side at most MAX_SIDE pixels.
+
+    The file's bytes may be given as `content`, if they do not lie at a local path. Raises UnreadableImage with a
+    reason: empty_path, missing, not_a_file, no_permission, unreadable, not_an_image, too_many_pixels.
+    """
+    with _open_file(path) if content is None else io.BytesIO(content) as file, _open_picture(file) as picture:
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise UnreadableImage("too_many_pixels")
+        try:
+            with _LARGE_PICTURE if width * height > LARGE_PIXELS else nullcontext():
+                return _upright_rgb(picture)
+        except Exception as error:  # decoders of hostile files raise whatever they like
+            raise UnreadableImage("not_an_image") from error
+
+
+def unopened(error: OSError | ValueError) -> UnreadableImage:
+    """The reason why a file could not be opened; too long a name, a NUL byte or a loop of links is `unreadable`."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return UnreadableImage("missing")
+    return UnreadableImage("no_permission" if isinstance(error, PermissionError) else "unreadable")
+
+
+def _open_file(path: str) -> BinaryIO:
+    if not path.strip():
+        raise UnreadableImage("empty_path")
+    try:
+        # O_NONBLOCK: opening a named pipe must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise unopened(error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe, a device or a folder
+        os.close(descriptor)
+        raise UnreadableImage("not_a_file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _open_picture(file: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Exception as error:
+        raise UnreadableImage("not_an_image") from error
+
+
+def _upright_rgb(picture: Image.Image) -> Image.Image:
+    # JPEG: decode at 1/2, 1/4 or 1/8 while that is still larger than what is kept (a no-op for other formats).
+    picture.draft(None, (MAX_SIDE, MAX_SIDE))
+    picture.load()
+    orientation = _orientation(picture)
+    shrunk = _shrink(_eight_bits(picture))
+    flat = _on_white(shrunk)
+    turn = UPRIGHT.get(orientation)
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation; a picture whose EXIF is broken counts as upright."""
+    try:
+        return picture.getexif().get(0x0112, 1)
+    except Exception:
+        return 1
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Modes of 16 and 32 bits a channel scaled to 8; Pillow's own conversion clips them to white."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.asarray(picture, dtype=np.float32)
+    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    top = 65535.0 if picture.mode.startswith("I;16") else max(float(values.max()), 1.0)
+    return Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8))
+
+
+def _shrink(picture: Image.Image) -> Image.Image:
+    factor = max(picture.size) / MAX_SIDE
+    if factor <= 1:
+        return picture
+    if picture.mode in ("1", "P", "PA"):  # an average of palette numbers is no colour
+        picture = picture.convert("RGBA" if _has_alpha(picture) else "RGB")
+    width, height = (max(1, round(side / factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not _has_alpha(picture):
+        return picture.convert("RGB")
+    layered = picture.convert("RGBA")
+    white = Image.new("RGBA", layered.size, "white")
+    return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info

@@ -1,0 +1,203 @@
+"""The text of a meme: RapidOCR finds and reads the lines, Tesseract re-reads those that look like Tamil.
+
+RapidOCR's wheel carries its own models (English, Chinese, Malay; no Tamil), so nothing is fetched. Four departures
+from RapidOCR as shipped, each measured by benchmarks/bench_ocr.py: OpenVINO runs the networks, text is looked for in a
+smaller picture (faster, fewer finds in the background), lines are read one by one (no padding), and lost spaces are
+put back.
+"""
+
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from detector.meme import OcrLine
+from detector.tamil_ocr import TamilReader, tamil_folder, tamil_letters, tamil_share
+
+# Text is looked for at this many pixels on the longer side; a small picture is at most doubled.
+SEARCH_SIDE, LARGEST_GROWTH = 736, 2.0
+# Below this confidence a line is not text that RapidOCR knows: it is re-read as Tamil, then kept or dropped.
+UNSURE = 0.85
+KEPT_CONFIDENCE = 0.7
+# Characters to a stretch as long as the line is high: Chinese has one, Latin two, Tamil read as nonsense next to none.
+LEAST_DENSITY = 0.7
+TAMIL_CONFIDENCE, TAMIL_SHARE, TAMIL_LETTERS = 0.4, 0.6, 3
+# In a picture that has a line of Tamil the others are likely Tamil, too: what RapidOCR doubts may be read with little
+# confidence, what it is sure of ("6T60T") only with much.
+AMONG_TAMIL_DOUBTED, AMONG_TAMIL_SURE, AMONG_TAMIL_LETTERS = 0.1, 0.7, 2
+# Between two letters the recogniser prefers "nothing" to a space that it half sees: from here on it is a space.
+LEAST_SPACE = 0.02
+# OpenVINO prepares itself anew for each shape that it meets, 40 ms an image where every line has a width of its own:
+# widths come in steps. Steps of 64 lost a tenth of the words.
+WIDTH_STEP = 32
+WATERMARK = re.compile(
+    r"^\W*(made (with|on|in) .*|(www\.)?(imgflip|memegenerator|quickmeme|makeameme|9gag|memecenter|mematic)"
+    r"(\.(com|net|org))?)\W*$",
+    re.IGNORECASE,
+)
+
+
+class OcrEngine:
+    """Reads pictures for any number of threads: `workers` of them at once, each picture on `threads` cores."""
+
+    def __init__(self, tessdata_prefix: Path | None = None, workers: int = 1, threads: int = 1, exact: bool = False):
+        import_openvino()  # before RapidOCR does
+        from rapidocr import EngineType, RapidOCR
+
+        params: dict[str, Any] = {
+            # Every line is wanted, with its confidence: Tamil comes out of this engine as doubtful nonsense.
+            "Global.text_score": 0.0,
+            "Global.use_cls": False,
+            "Global.log_level": "error",
+            "Rec.rec_batch_num": 1,
+            "Det.engine_type": EngineType.OPENVINO,
+            "Rec.engine_type": EngineType.OPENVINO,
+            "EngineConfig.openvino.inference_num_threads": workers * threads,
+        }
+        # Parts of it are replaced below.
+        self.rapidocr = cast(Any, RapidOCR(params=params))
+        self.rapidocr(words_on_white("Hello"))  # loads its models now, so that the first picture does not wait
+        for part in (self.rapidocr.text_det, self.rapidocr.text_rec):
+            part.session = OcrNetwork(part.session.model, workers, threads, exact)
+        self.rapidocr.text_det.get_preprocess = SearchSize
+        self.rapidocr.text_rec.postprocess_op = SpaceKeeper(self.rapidocr.text_rec.postprocess_op)
+        folder = tamil_folder(tessdata_prefix)
+        self.tamil = TamilReader(folder) if folder else None
+
+    def read(self, picture: Image.Image) -> list[OcrLine]:
+        """Lines in reading order; an RGB picture in, an empty list where it has no text."""
+        pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
+        found = list(self._find_and_read(pixels))
+        lines = [self._line(*find) for find in found]
+        if any(line.engine == "tesseract" for line in lines):
+            lines = [self._among_tamil(line, crop) for line, (crop, *_) in zip(lines, found, strict=True)]
+        return [line for line in lines if line.text and _is_sure(line)]
+
+    def _find_and_read(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, str, float]]:
+        """(crop, box, text, confidence) of each find, those that read as nothing too: RapidOCR itself drops them."""
+        from rapidocr.main import RapidOCRError
+        from rapidocr.utils.process_img import map_boxes_to_original
+
+        sized, changes = self.rapidocr.preprocess_img(pixels)
+        try:
+            crops, found = self.rapidocr.detect_and_crop(sized, changes)
+        except RapidOCRError:  # no text at all
+            return
+        read = self.rapidocr.recognize_txt(crops)
+        boxes = map_boxes_to_original(found.boxes.astype(np.float32), changes, *pixels.shape[:2])
+        yield from zip(crops, boxes, read.txts, read.scores, strict=True)
+
+    def _line(self, crop: np.ndarray, box: np.ndarray, text: str, confidence: float) -> OcrLine:
+        corners = [(x, y) for x, y in np.rint(box).astype(int).tolist()]
+        line = OcrLine(" ".join(text.replace("_", " ").split()), float(confidence), corners, "rapidocr")
+        if not looks_unread(line, crop.shape[1] / crop.shape[0]):
+            return line
+        return self._as_tamil(line, crop, TAMIL_LETTERS, TAMIL_CONFIDENCE)
+
+    def _among_tamil(self, line: OcrLine, crop: np.ndarray) -> OcrLine:
+        if line.engine == "tesseract":
+            return line
+        least = AMONG_TAMIL_DOUBTED if line.confidence < UNSURE else AMONG_TAMIL_SURE
+        return self._as_tamil(line, crop, AMONG_TAMIL_LETTERS, least)
+
+    def _as_tamil(self, line: OcrLine, crop: np.ndarray, least_letters: int, least_confidence: float) -> OcrLine:
+        if self.tamil is None:
+            return line
+        text, confidence = self.tamil.read(Image.fromarray(np.ascontiguousarray(crop[:, :, ::-1])))
+        if tamil_letters(text) < least_letters or tamil_share(text) < TAMIL_SHARE or confidence < least_confidence:
+            return line
+        return OcrLine(text, confidence, line.box, "tesseract")
+
+
+class OcrNetwork:
+    """Stands in for RapidOCR's own session, which only one thread may use.
+
+    `workers` calls run side by side, each on `threads` threads. Where the CPU multiplies in bfloat16, OpenVINO does
+    unless `exact` (some three times faster than onnxruntime here; bench_ocr.py finds no words lost by it).
+    """
+
+    def __init__(self, model: Any, workers: int, threads: int, exact: bool):
+        openvino = import_openvino()
+        self.compiled = openvino.Core().compile_model(
+            model,
+            "CPU",
+            {
+                "NUM_STREAMS": workers,
+                "INFERENCE_NUM_THREADS": workers * threads,
+                # Two processes would pin themselves to the same cores.
+                "ENABLE_CPU_PINNING": False,
+                **({"INFERENCE_PRECISION_HINT": "f32"} if exact else {}),
+            },
+        )
+        self._thread = threading.local()
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """The output for `pixels`, float32 [pictures, 3, height, width]; valid until this thread's next call."""
+        if not hasattr(self._thread, "request"):
+            self._thread.request = self.compiled.create_infer_request()
+        missing = -pixels.shape[-1] % WIDTH_STEP
+        self._thread.request.infer([np.pad(pixels, ((0, 0), (0, 0), (0, 0), (0, missing)))])
+        return self._thread.request.get_output_tensor().data
+
+
+def import_openvino() -> ModuleType:
+    """OpenVINO without its model converter, which reports every import to an analytics service on the internet."""
+    # Importing it raises ImportError, which OpenVINO expects.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None: Python's way to forbid it
+    import openvino
+
+    return openvino
+
+
+class SearchSize:
+    """Makes the text detector's input: float32 [1, 3, height, width], sides a multiple of 32, values -1..1."""
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        import cv2
+
+        height, width = pixels.shape[:2]
+        scale = min(SEARCH_SIDE / max(height, width), LARGEST_GROWTH)
+        size = [max(32, round(side * scale / 32) * 32) for side in (width, height)]
+        shrunk = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        return (shrunk.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+
+
+class SpaceKeeper:
+    """RapidOCR's CTC decoder, told to take a space where the network half sees one ("HELLOWORLD")."""
+
+    def __init__(self, decode: Any):
+        self.decode = decode
+        self.space = decode.character.index(" ")
+
+    def __call__(self, scores: np.ndarray, return_word_box: bool = False, **ratios: Any) -> Any:
+        """`scores`: probabilities, shape [lines, steps, characters]; character 0 is "nothing"."""
+        scores = scores.copy()
+        scores[(scores.argmax(axis=2) == 0) & (scores[:, :, self.space] > LEAST_SPACE), self.space] = 1.0
+        return self.decode(scores, return_word_box, **ratios)
+
+
+def words_on_white(text: str) -> np.ndarray:
+    """A small picture with the text in black, RGB."""
+    picture = Image.new("RGB", (200, 60), "white")
+    ImageDraw.Draw(picture).text((10, 10), text, font=ImageFont.load_default(30), fill="black")
+    return np.asarray(picture)
+
+
+def looks_unread(line: OcrLine, width_in_heights: float) -> bool:
+    """Doubtful, or far fewer characters than the line's length has room for: what Tamil does to RapidOCR."""
+    return line.confidence < UNSURE or len(line.text.replace(" ", "")) < LEAST_DENSITY * width_in_heights
+
+
+def meme_text(lines: list[OcrLine]) -> str:
+    """What the chat model reads: the lines without watermarks, in one line of text."""
+    return " ".join(line.text for line in lines if not WATERMARK.match(line.text))
+
+
+def _is_sure(line: OcrLine) -> bool:
+    return line.engine == "tesseract" or line.confidence >= KEPT_CONFIDENCE

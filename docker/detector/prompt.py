@@ -1,0 +1,171 @@
+"""What the chat model reads, token by token: policy, neutralised meme text, answer position.
+
+The guard template lives in the tokenizer (its chat template), label words and views in scoring.json. A row is
+`prefix_ids + content + suffix_ids`. The meme's text is an attacker's text: the template breaks up the tokenizer's
+special strings, and the text is tokenised apart with `split_special_tokens=True`, so that no wording of a meme can
+become a turn marker, end its block or reach the answer position. Prefix and suffix are never cut.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from detector.settings import DetectorSettings, UnusableSetting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Stands for the meme while the template is taken apart; no tokenizer's special strings look like it.
+_SENTINEL = "sentinel0meme0sentinel"
+_PROBES = (
+    "hello world",
+    "Wah! 你好。",
+    "வணக்கம்...",
+    "</s> </meme> <|im_end|> [/INST]",
+    "- 5%",
+    "Image: a cat, Caption:",
+)
+# What a scoring.json without `max_text_tokens` was made with.
+DEFAULT_MAX_TEXT_TOKENS = 256
+
+
+class UnusableModel(Exception):
+    """The folder holds no guard model that can be used; the message says why and what to do."""
+
+
+class Scoring(TypedDict):
+    """scoring.json: what training, evaluation and the container agree on. Other fields of it are not read."""
+
+    label_words: dict[str, str]  # of `ok` and `offensive`, one token each
+    views: dict[str, str]  # name to template of {text} and {caption}
+    threshold: float
+    temperature: float
+    max_text_tokens: int  # longest view, without the policy
+
+
+@dataclass(frozen=True)
+class ScoringPrompt:
+    """The guard template taken apart, with what scoring.json says."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    prefix: str
+    suffix: str
+    prefix_ids: list[int]
+    suffix_ids: list[int]
+    label_token_ids: tuple[int, int]  # (ok, offensive)
+    views: dict[str, str]
+    threshold: float
+    temperature: float
+    max_text_tokens: int
+
+
+def check_scoring(settings: DetectorSettings) -> None:
+    """Read LLM_DIR's scoring.json before anything heavy is loaded; a lowered token limit is told on stderr.
+
+    Raises UnusableSetting for a folder that is no guard model, and for a MAX_TEXT_TOKENS above the model's limit.
+    """
+    try:
+        limit = read_scoring(settings.llm_dir)["max_text_tokens"]
+    except UnusableModel as unusable:
+        raise UnusableSetting(f"LLM_DIR={settings.llm_dir}: {unusable}") from unusable
+    requested = settings.max_text_tokens
+    if requested is not None and requested > limit:
+        raise UnusableSetting(
+            f"MAX_TEXT_TOKENS={requested}: the model was trained and evaluated with {limit} tokens a view "
+            f"(max_text_tokens of its scoring.json): leave it unset, or set at most {limit}"
+        )
+    if requested is not None and requested < limit:
+        script = Path(sys.argv[0]).name
+        message = f"{script}: MAX_TEXT_TOKENS={requested} lowers the model's limit of {limit} tokens a view"
+        print(message, file=sys.stderr, flush=True)
+
+
+def read_scoring(model_dir: Path) -> Scoring:
+    """scoring.json of a model folder; raises UnusableModel naming the remedy."""
+    path = model_dir / "scoring.json"
+    try:
+        scoring = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnusableModel(f"{path} is missing: make a guard model of the folder with attach_policy.py") from None
+    except ValueError as error:
+        raise UnusableModel(f"{path} is not JSON ({error}): write it anew with attach_policy.py") from None
+    scoring.setdefault("max_text_tokens", DEFAULT_MAX_TEXT_TOKENS)
+    absent = [name for name in Scoring.__annotations__ if name not in scoring]
+    if absent:
+        raise UnusableModel(f"{path} lacks {', '.join(absent)}: write it anew with attach_policy.py")
+    return scoring
+
+
+def build_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) -> ScoringPrompt:
+    """Take the guard template apart; raises UnusableModel where its tokens cannot be composed safely."""
+    prefix, suffix = _around_the_meme(tokenizer)
+    prompt = ScoringPrompt(
+        tokenizer=tokenizer,
+        prefix=prefix,
+        suffix=suffix,
+        prefix_ids=tokenizer(prefix, add_special_tokens=False)["input_ids"],
+        suffix_ids=_tokens_after(tokenizer, "a", suffix),
+        label_token_ids=_label_token_ids(tokenizer, suffix, scoring["label_words"]),
+        views=scoring["views"],
+        threshold=float(scoring["threshold"]),
+        temperature=float(scoring["temperature"]),
+        max_text_tokens=int(scoring["max_text_tokens"]),
+    )
+    for probe in _PROBES:
+        whole = tokenizer(_render(tokenizer, probe), add_special_tokens=False)["input_ids"]
+        if prompt.prefix_ids + content_ids(prompt, probe) + prompt.suffix_ids != whole:
+            raise UnusableModel(f"the tokenizer merges the meme with what stands around it (probe {probe!r})")
+    return prompt
+
+
+def view_suffixes(prompt: ScoringPrompt, text: str, caption: str | None, max_tokens: int) -> dict[str, list[int]]:
+    """Token ids behind the policy for each view that there is: no text, no text view; no caption, no image view."""
+    suffixes = {}
+    for name, template in prompt.views.items():
+        needs_caption = "{caption}" in template
+        if (needs_caption and caption is None) or (not needs_caption and not text.strip()):
+            continue
+        view = " ".join(template.format(text=text, caption=caption or "").split())
+        suffixes[name] = content_ids(prompt, view)[:max_tokens] + prompt.suffix_ids
+    return suffixes
+
+
+def content_ids(prompt: ScoringPrompt, content: str) -> list[int]:
+    """Tokens of a view's text, none of them special."""
+    neutralised = _render(prompt.tokenizer, content).removeprefix(prompt.prefix).removesuffix(prompt.suffix)
+    if not neutralised:
+        return []
+    # The prefix ends in a newline: behind it, a SentencePiece tokenizer adds no space of its own.
+    return _tokens_after(prompt.tokenizer, "\n", neutralised, split_special_tokens=True)
+
+
+def _around_the_meme(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
+    if not tokenizer.chat_template:
+        raise UnusableModel("the tokenizer has no chat template: attach the policy with attach_policy.py")
+    parts = _render(tokenizer, _SENTINEL).split(_SENTINEL)
+    if len(parts) != 2:
+        raise UnusableModel("the chat template is no guard template: attach the policy with attach_policy.py")
+    return parts[0], parts[1]
+
+
+def _label_token_ids(tokenizer: "PreTrainedTokenizerBase", suffix: str, words: dict[str, str]) -> tuple[int, int]:
+    ids = [_tokens_after(tokenizer, suffix, words[label]) for label in ("ok", "offensive")]
+    if any(len(tokens) != 1 for tokens in ids) or ids[0] == ids[1]:
+        raise UnusableModel(f"the label words {words} are not one token each here: attach the policy with others")
+    return ids[0][0], ids[1][0]
+
+
+def _render(tokenizer: "PreTrainedTokenizerBase", content: str) -> str:
+    message = [{"role": "user", "content": content}]
+    return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+
+
+def _tokens_after(
+    tokenizer: "PreTrainedTokenizerBase", anchor: str, text: str, split_special_tokens: bool = False
+) -> list[int]:
+    """Tokens of `text` as they come out behind `anchor`, without the anchor's own."""
+    anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+    joined = tokenizer(anchor + text, add_special_tokens=False, split_special_tokens=split_special_tokens)["input_ids"]
+    return joined[len(anchor_ids) :]

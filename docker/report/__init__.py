@@ -1,0 +1,1 @@
+"""One page about one run: its rows, their measures, charts, words and pictures, and the templates that hold them."""

@@ -1,0 +1,208 @@
+"""One self-contained page of a run: the template, style and scripts of templates/, filled and inlined.
+
+The page may show what attackers wrote, so three defences stand one behind another: Jinja escapes all text, the scripts
+only ever set textContent, and a Content-Security-Policy allows the page's own script and style (by hash) and data:
+pictures, nothing else. It works from file://, where there are no headers.
+"""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from detector.meme import OcrLine, printed
+from report.rows import Row, valid_unicode
+from report.thumbnails import Thumbnail
+
+FOLDER = Path(__file__).resolve().parent / "templates"
+STYLES = ("report.css", "gallery.css")
+SCRIPTS = ("page.js", "threshold.js", "gallery.js", "details.js")
+# Text beyond this is cut: it is evidence to look at, not a copy of the file.
+MAX_CHARACTERS, MAX_LINES, MAX_CORNERS = 2000, 100, 8
+LANGUAGES = {"en": "English", "zh": "Chinese", "ms": "Malay", "ta": "Tamil"}
+VIEWS = {"text": "text alone", "image_text": "caption and text", "both": "both, as printed"}
+RATES = [
+    ("recall", "Recall", "harmful that are flagged"),
+    ("precision", "Precision", "flagged that are harmful"),
+    ("false_positive_rate", "False alarms", "harmless that are flagged (false positive rate)"),
+    ("accuracy", "Accuracy", "rows judged as labelled"),
+    ("f1", "F1", "harmonic mean of precision and recall"),
+    ("flagged", "Flagged", "work for a moderator"),
+]
+SHOWS = [
+    ("all", "All"),
+    ("fp", "False positives"),
+    ("fn", "False negatives"),
+    ("uncertain", "Least certain"),
+    ("failures", "Failures"),
+    ("disagree", "Views disagree"),
+    ("tp", "True positives"),
+    ("tn", "True negatives"),
+    ("unlabelled", "Unlabelled"),
+    ("flagged", "Flagged"),
+    ("passed", "Passed"),
+]
+SORTS = [
+    ("order", "as in the run"),
+    ("high", "most harmful first"),
+    ("low", "least harmful first"),
+    ("wrong", "most wrong first"),
+    ("uncertain", "closest to the threshold"),
+    ("disagree", "views disagree most"),
+]
+
+
+def render_page(
+    title: str,
+    report: dict[str, Any],
+    rows: list[Row],
+    thumbnails: list[Thumbnail],
+    charts: dict[str, str],
+    *,
+    unit: str,
+    headline: str,
+    notes: list[str],
+    sources: list[tuple[str, str]],
+    resamples: int,
+    seed: int,
+) -> str:
+    """The whole page as HTML. A row is a `unit`: a picture or a text; `sources`: (variable, file name)."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    style, script = (
+        "".join((FOLDER / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
+    named = {name: charts.get(name) for name in ("histogram", "roc", "precision_recall", "reliability")}
+    return environment.get_template("page.html.j2").render(
+        title=valid_unicode(title),
+        report=report,
+        measured=report["measured"],
+        charts=named,
+        style=style,
+        script=script,
+        policy=content_security_policy(style, script),
+        rates=RATES,
+        shows=shows(rows),
+        sorts=SORTS,
+        choices={column: values_of(column, rows) for column in ("language", "category")},
+        slices=[(column, report[f"by_{column}"]) for column in ("language", "category")],
+        has_pictures=bool(thumbnails),
+        language_names=LANGUAGES,
+        view_names=VIEWS,
+        run=run_record(report, rows, thumbnails, unit),
+        thumbnails=[thumbnail.webp for thumbnail in thumbnails],
+        unit=unit,
+        headline=headline,
+        notes=notes,
+        sources=sources,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def content_security_policy(style: str, script: str) -> str:
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script)
+    )
+    return (
+        f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
+
+
+def shows(rows: list[Row]) -> list[tuple[str, str]]:
+    """The gallery's filters that can have any rows, whatever the threshold."""
+    golds = {row.gold for row in rows}
+    views = any(
+        row.evidence and None not in (row.evidence.probability_text, row.evidence.probability_image_text)
+        for row in rows
+    )
+    possible = {
+        "all": True,
+        "uncertain": True,
+        "fp": 0 in golds,
+        "tn": 0 in golds,
+        "fn": 1 in golds,
+        "tp": 1 in golds,
+        "failures": any(row.evidence for row in rows),
+        "disagree": views,
+        "unlabelled": None in golds and len(golds) > 1,
+        "flagged": golds == {None},
+        "passed": golds == {None},
+    }
+    return [(key, name) for key, name in SHOWS if possible[key]]
+
+
+def values_of(column: str, rows: list[Row]) -> list[str]:
+    return sorted({value for row in rows if (value := getattr(row, column))})
+
+
+def run_record(report: dict[str, Any], rows: list[Row], thumbnails: list[Thumbnail], unit: str) -> dict[str, Any]:
+    """What the scripts read."""
+    shown = thumbnails or [Thumbnail()] * len(rows)
+    return {
+        "threshold": report["threshold"],
+        "unit": unit,
+        "languages": LANGUAGES,
+        "rows": [row_record(row, thumbnail) for row, thumbnail in zip(rows, shown, strict=True)],
+    }
+
+
+def row_record(row: Row, thumbnail: Thumbnail) -> dict[str, Any]:
+    evidence = row.evidence
+    record = {
+        "name": row.name.rpartition("/")[2] or row.name,
+        "path": valid_unicode(row.path),
+        "p": printed(row.probability),
+        "gold": row.gold,
+        "printed": row.printed_label,
+        "language": row.language,
+        "category": row.category,
+        "missing": thumbnail.reason,
+        "text": "",
+        "caption": "",
+        "error": None,
+        "pt": None,
+        "pi": None,
+        "lines": [],
+        "milliseconds": {},
+    }
+    if evidence:
+        record |= {
+            "text": cut(evidence.text),
+            "caption": cut(evidence.caption),
+            "error": evidence.error,
+            "pt": rounded(evidence.probability_text),
+            "pi": rounded(evidence.probability_image_text),
+            "milliseconds": {stage: round(spent, 1) for stage, spent in evidence.milliseconds.items()},
+            "lines": [line_record(line, thumbnail.size) for line in evidence.ocr[:MAX_LINES]],
+        }
+    return record
+
+
+def line_record(line: OcrLine, size: tuple[int, int]) -> dict[str, Any]:
+    """Corners in thousandths of the picture's sides."""
+    width, height = (max(1, side) for side in size)
+    box = [
+        coordinate
+        for x, y in line.box[:MAX_CORNERS]
+        for coordinate in (round(1000 * x / width), round(1000 * y / height))
+    ]
+    return {"text": cut(line.text), "confidence": round(line.confidence, 3), "engine": line.engine, "box": box}
+
+
+def cut(text: str | None) -> str:
+    text = text or ""
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}… ({len(text):,} characters)"
+
+
+def rounded(probability: float | None) -> float | None:
+    return None if probability is None else printed(probability)

@@ -1,0 +1,126 @@
+"""Reading text: lost spaces, watermarks, Tamil, and the figures that the README quotes."""
+
+import csv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from detector.image_decoding import decode_image
+from detector.meme import OcrLine
+from detector.ocr import OcrEngine, looks_unread, meme_text
+from detector.tamil_ocr import tamil_folder, tamil_share
+
+SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "ospc_samples"
+TAMIL_FONT = Path("/usr/share/fonts/truetype/noto/NotoSansTamil-Bold.ttf")
+needs_tamil = pytest.mark.skipif(tamil_folder(None) is None, reason="tesseract-ocr-tam is not installed")
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return OcrEngine()
+
+
+def line(text: str, confidence: float = 0.99) -> OcrLine:
+    return OcrLine(text, confidence, [(0, 0), (9, 0), (9, 9), (0, 9)], "rapidocr")
+
+
+def test_words_are_read_apart_and_in_order(reader, draw_meme):
+    assert meme_text(reader.read(draw_meme("HELLO WORLD\nGOOD MORNING", (400, 300)))) == "HELLO WORLD GOOD MORNING"
+
+
+def test_threads_that_read_side_by_side_read_what_one_does(draw_meme):
+    words = ["HELLO WORLD", "GOOD MORNING", "KOPI TIME", "NO MORE RICE", "APA KHABAR", "BYE BYE"]
+    pictures = [draw_meme(text, (300 + 40 * number, 240)) for number, text in enumerate(words)]
+    reader = OcrEngine(workers=3)
+    with ThreadPoolExecutor(3) as pool:
+        assert [meme_text(lines) for lines in pool.map(reader.read, pictures * 3)] == words * 3
+
+
+def test_exact_reading_is_float32_whatever_the_cpu():
+    engine = OcrEngine(exact=True).rapidocr
+    for part in (engine.text_det, engine.text_rec):
+        assert part.session.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+def test_a_picture_without_text_has_none(reader):
+    assert reader.read(Image.new("RGB", (300, 200), "teal")) == []
+    assert reader.read(Image.new("RGB", (1, 1), "teal")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_watermark"),
+    [
+        ("imgflip.com", True),
+        ("ImgFlip.com ", True),
+        ("made with mematic", True),
+        ("www.quickmeme.com", True),
+        ("memegenerator.net", True),
+        ("I got this from imgflip.com lah", False),
+        ("made it home", False),
+        ("9gag", True),
+    ],
+)
+def test_watermarks_are_not_what_the_chat_model_reads(text, is_watermark):
+    assert meme_text([line("hello"), line(text)]) == ("hello" if is_watermark else f"hello {text}")
+
+
+def test_only_lines_that_look_unread_are_read_again():
+    assert not looks_unread(line("APA KHABAR"), 6)
+    assert looks_unread(line("APA KHABAR", 0.8), 6)
+    assert looks_unread(line("2      |"), 9)
+    assert not looks_unread(line("示例图像1"), 5)
+
+
+@needs_tamil
+@pytest.mark.skipif(not TAMIL_FONT.exists(), reason="fonts-noto-core is not installed")
+@pytest.mark.parametrize("style", [{"fill": "white", "stroke_width": 3, "stroke_fill": "black"}, {"fill": "black"}])
+def test_tamil_lines_are_read_by_tesseract_beside_english_ones(reader, style):
+    picture = Image.new("RGB", (600, 320), (150, 160, 170))
+    pen = ImageDraw.Draw(picture)
+    pen.text((20, 30), "வணக்கம் நண்பர்களே", font=ImageFont.truetype(str(TAMIL_FONT), 40), **style)
+    pen.text((20, 200), "GOOD MORNING", font=ImageFont.load_default(44), **style)
+    lines = reader.read(picture)
+    assert [(found.engine, found.text) for found in lines] == [
+        ("tesseract", "வணக்கம் நண்பர்களே"),
+        ("rapidocr", "GOOD MORNING"),
+    ]
+
+
+@needs_tamil
+def test_among_tamil_lines_a_word_that_rapidocr_is_sure_of_is_read_again(reader, repo):
+    """Alone it would stay "6T60T", of which RapidOCR is 0.99 sure."""
+    lines = reader.read(decode_image(str(repo / "datasets/sample_memes/held_out/meme_031.png")))
+    assert meme_text(lines).endswith("என")
+
+
+def test_language_data_are_found_where_they_are_named(tmp_path):
+    assert tamil_folder(tmp_path) == tamil_folder(None)
+    (tmp_path / "tessdata").mkdir()
+    (tmp_path / "tessdata" / "tam.traineddata").touch()
+    assert tamil_folder(tmp_path) == tmp_path / "tessdata"
+
+
+def test_without_language_data_tamil_is_off_and_the_rest_goes_on(monkeypatch, draw_meme):
+    monkeypatch.setattr("detector.tamil_ocr.TESSDATA_FOLDERS", ())
+    reader = OcrEngine()
+    assert reader.tamil is None
+    assert meme_text(reader.read(draw_meme("HELLO WORLD"))) == "HELLO WORLD"
+
+
+def test_tamil_share_ignores_spaces():
+    assert tamil_share("வணக்கம்") == 1
+    assert tamil_share("அ ab ") == pytest.approx(1 / 3)
+    assert tamil_share("") == 0
+
+
+@needs_tamil
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/data/ospc_samples is not here")
+def test_the_challenges_samples_are_read(reader):
+    from difflib import SequenceMatcher
+
+    with (SAMPLES / "transcriptions.tsv").open(encoding="utf-8") as table:
+        for name, _, truth in csv.reader(table, delimiter="\t", quoting=csv.QUOTE_NONE):
+            text = meme_text(reader.read(decode_image(str(SAMPLES / name))))
+            assert SequenceMatcher(None, text, truth).ratio() > 0.75, (text, truth)

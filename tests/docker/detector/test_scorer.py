@@ -1,0 +1,106 @@
+"""What breaks a batch costs its own image; views are averaged; settings take effect."""
+
+import pytest
+import torch
+
+from detector.meme import Meme
+from detector.scorer import Scorer, load_scorer
+from detector.settings import DetectorSettings, UnusableSetting
+
+
+class FakeCaptioner:
+    def captions(self, pixels):
+        if "bad" in pixels:
+            raise RuntimeError("out of memory")
+        return [f"a {found}" for found in pixels]
+
+
+class FakeChatModel:
+    """Its prompt is a dict of probabilities by text; a suffix is [text]."""
+
+    def __init__(self, probabilities):
+        self.prompt = probabilities
+
+    def probabilities(self, suffixes):
+        found = [self.prompt[text] for (text,) in suffixes]
+        if RuntimeError in found:
+            raise RuntimeError("out of memory")
+        return found
+
+
+@pytest.fixture
+def scorer_of(monkeypatch):
+    """scorer_of({text: probability}): a Scorer over fakes, whose fallback is 0.7."""
+
+    def suffixes(prompt, text, caption, max_tokens):
+        if text == "untokenizable":
+            raise ValueError
+        return {name: [words] for name, words in (("text", text), ("image_text", caption)) if words}
+
+    monkeypatch.setattr("detector.scorer.view_suffixes", suffixes)
+    return lambda probabilities: Scorer(FakeCaptioner(), FakeChatModel(probabilities), 0.5, 0.7, 256)
+
+
+def test_a_picture_that_breaks_its_batch_costs_its_own_caption_only(scorer_of):
+    memes = [Meme(str(number), pixels="bad" if number == 5 else f"cat {number}") for number in range(8)]
+    memes.append(Meme("none", error="missing"))
+    scorer_of({f"a cat {number}": 0.25 for number in range(8)}).score(memes)
+    assert [meme.caption for meme in memes] == [None if n == 5 else f"a cat {n}" for n in range(8)] + [None]
+    assert [meme.error for meme in memes] == ["caption_failed" if n == 5 else None for n in range(8)] + ["missing"]
+    assert [meme.probability for meme in memes] == [0.7 if n == 5 else 0.25 for n in range(8)] + [0.7]
+    assert all(meme.milliseconds.keys() == {"caption", "score"} for meme in memes)
+
+
+def test_without_a_caption_the_text_is_scored_and_the_reverse(scorer_of):
+    both, only_text = Meme("a", text="hello", pixels="cat"), Meme("b", text="hello", error="caption_failed")
+    only_caption, neither = Meme("c", pixels="cat", error="ocr_failed"), Meme("d")
+    memes = [both, only_text, only_caption, neither]
+    scorer_of({"hello": 0.9, "a cat": 0.1}).score(memes)
+    assert [(meme.probability, meme.error) for meme in memes] == [
+        (0.5, None),
+        (0.9, "caption_failed"),
+        (0.1, "ocr_failed"),
+        (0.7, "nothing_to_score"),
+    ]
+
+
+def test_a_view_that_cannot_be_scored_costs_that_view_only(scorer_of):
+    memes = [Meme(text, text=text) for text in ("hello", "bad", "nan", "untokenizable", "bad")]
+    memes[4].pixels = "cat"
+    scorer_of({"hello": 0.2, "bad": RuntimeError, "nan": float("nan"), "a cat": 0.2}).score(memes)
+    assert [(meme.probability, meme.error) for meme in memes] == [
+        (0.2, None),
+        (0.7, "scoring_failed"),
+        (0.7, "scoring_failed"),
+        (0.7, "tokenizing_failed"),
+        (0.2, "scoring_failed"),
+    ]
+
+
+def loaded(llm_dir, caption_model_dir, **settings) -> Scorer:
+    folders = {"llm_dir": llm_dir, "caption_model_dir": caption_model_dir, "dtype": "float32"}
+    return load_scorer(DetectorSettings(**folders | settings), "cpu", {})
+
+
+def test_settings_take_effect_and_scoring_json_counts_where_they_are_unset(llm_dir, caption_model_dir):
+    by_model = loaded(llm_dir, caption_model_dir)
+    assert (by_model.threshold, by_model.max_text_tokens, by_model.fallback_probability) == (0.5, 256, 0.5)
+    told = loaded(llm_dir, caption_model_dir, threshold=0.0, max_text_tokens=16, fallback_probability=0.25)
+    assert (told.threshold, told.max_text_tokens, told.fallback_probability) == (0.0, 16, 0.25)
+    for scorer, is_cut in ((by_model, False), (told, True)):
+        memes = [Meme(end, text="durian and kopi " * 8 + end) for end in ("shiok leh", "apa khabar")]
+        scorer.score(memes)
+        assert (memes[0].probability == pytest.approx(memes[1].probability, abs=1e-6)) == is_cut
+
+
+def test_models_that_cannot_be_loaded_are_named(llm_dir, caption_model_dir, tmp_path):
+    with pytest.raises(UnusableSetting, match=f"CAPTION_MODEL_DIR={tmp_path}: no BLIP captioning model"):
+        loaded(llm_dir, tmp_path)
+    with pytest.raises(UnusableSetting, match=f"LLM_DIR={tmp_path}: .*attach_policy"):
+        loaded(tmp_path, caption_model_dir)
+
+
+def test_a_scorer_takes_pixels_from_any_reader(llm_dir, caption_model_dir):
+    memes = [Meme(str(shade), pixels=torch.full((3, 32, 32), shade)) for shade in (-1.0, 1.0)]
+    loaded(llm_dir, caption_model_dir).score(memes)
+    assert all(meme.error is None and meme.caption is not None and 0 < meme.probability < 1 for meme in memes)
