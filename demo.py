@@ -1,4 +1,4 @@
-"""The whole road, from a prompt key to a score on pictures, with small models and no network.
+"""The whole pipeline, from a prompt key to a score on pictures, with small models and no network.
 
 Runs the very scripts that a user runs, one after another, with their environment variables and no private switches.
 A stage that is done already is kept by its script, so a second run reuses what is there.
@@ -29,7 +29,7 @@ OFFENSIVE_KEYS = (
 
 
 def stages(output: Path, dataset_dir: str | None = None) -> list[tuple[str, str, dict, str]]:
-    """(name, script, settings, what it writes below `output`) in the order of the road."""
+    """(name, script, settings, what it writes below `output`) in the order of the pipeline."""
     dataset, base, quantised = dataset_dir or output / "dataset", output / "base-llm", output / "llm-gptq"
     evaluate = "training_pipeline/evaluate_model.py"
     return [
@@ -219,7 +219,7 @@ def print_summary(rows: list[tuple], images: list[str], output: Path) -> None:
     )
     print(
         f"Test AUROC: {merged['auroc']:.4f} in 16 bits, {quantised['auroc']:.4f} in 4 bits; "
-        f"TF-IDF floor {merged['tfidf_floor_auroc']:.4f} ({merged['rows']} rows, {merged['groups']} groups)"
+        f"TF-IDF baseline {merged['tfidf_auroc']:.4f} ({merged['rows']} rows, {merged['groups']} groups)"
     )
 
 

@@ -29,8 +29,8 @@ Written by `make docs` from the scripts' `Settings` classes; `--help` says the s
 
 Each setting is an environment variable and a flag: `BATCH_SIZE=8 python docker/predict.py` and
 `python docker/predict.py --batch-size 8` mean the same. A flag beats the variable, an empty variable counts as unset. A
-switch is `STRICT=1`, `--strict` or `--no-strict`. All settings are checked before anything heavy is loaded, and all that are
-unusable are named at once. Secrets belong into the environment, where other users of the machine do not see them.
+switch is `STRICT=1`, `--strict` or `--no-strict`. All settings are checked before anything heavy is loaded, and all
+that are unusable are named at once. Secrets belong into the environment: other users of the machine see a process's flags.
 """
 
 
@@ -70,7 +70,7 @@ def scripts() -> list[Path]:
 
 
 def settings_of(script: Path) -> dict[str, FieldInfo]:
-    """Fields of the script's Settings class, by name."""
+    """Fields of the script's Settings class by name, its own before those that it shares with other scripts."""
     sys.path.insert(0, str(script.parent))  # where the script itself finds its rooms
     spec = importlib.util.spec_from_file_location(script.stem, script)
     assert spec is not None and spec.loader is not None
@@ -78,7 +78,11 @@ def settings_of(script: Path) -> dict[str, FieldInfo]:
     sys.modules[script.stem] = module
     spec.loader.exec_module(module)
     settings: type[BaseSettings] = module.Settings
-    return settings.model_fields
+    own = [name for name in settings.model_fields if name in settings.__annotations__]
+    return {
+        name: settings.model_fields[name]
+        for name in [*own, *(name for name in settings.model_fields if name not in own)]
+    }
 
 
 def default_of(field: FieldInfo) -> str:

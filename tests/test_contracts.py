@@ -3,36 +3,38 @@
 import ast
 import json
 import re
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-FOLDERS = ("data_preparation", "training_pipeline", "docker")
-
-
-def scripts(repo):
-    """Scripts that a user runs: those with a Settings class."""
-    return [
-        path
-        for folder in FOLDERS
-        for path in sorted((repo / folder).glob("*.py"))
-        if "class Settings(BaseSettings)" in path.read_text(encoding="utf-8")
-    ]
+FOLDERS = {
+    "data_preparation": {"raw", "chat", "cleaning", "drawing"},
+    "training_pipeline": {"guard", "memes", "training", "evaluation", "tiny"},
+    "docker": {"detector", "batch", "report"},
+}
+SETTINGS_COPIES = (
+    "docker/detector/script_settings.py",
+    "training_pipeline/guard/script_settings.py",
+    "data_preparation/raw/script_settings.py",
+)
 
 
 def test_the_copies_of_script_settings_are_alike(repo):
-    copies = {(repo / folder / "script_settings.py").read_text(encoding="utf-8") for folder in FOLDERS}
-    assert len(copies) == 1
+    assert len({(repo / copy).read_text(encoding="utf-8") for copy in SETTINGS_COPIES}) == 1
+
+
+def pins(path) -> dict[str, str]:
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return dict(re.fullmatch(r"([^=\[]+)(?:\[.*\])?==(.+)", line).groups() for line in lines if "==" in line)
 
 
 def test_pins_shared_by_two_requirements_files_are_alike(repo):
-    def pins(name):
-        lines = (repo / name).read_text(encoding="utf-8").splitlines()
-        return dict(line.split("#")[0].strip().split("==") for line in lines if "==" in line.split("#")[0])
-
-    everything = pins("requirements.txt")
-    shared = pins("docker/requirements.txt")
+    everything = pins(repo / "requirements.txt")
+    shared = pins(repo / "docker" / "requirements.txt")
     assert shared and all(everything[name] == version for name, version in shared.items())
-    assert not everything.keys() & pins("requirements-scale.txt").keys()
+    assert not everything.keys() & pins(repo / "requirements-scale.txt").keys()
     unpinned = [
         line
         for name in ("requirements.txt", "docker/requirements.txt", "requirements-scale.txt")
@@ -42,73 +44,92 @@ def test_pins_shared_by_two_requirements_files_are_alike(repo):
     assert not unpinned
 
 
-def test_no_script_imports_from_another_folder(repo):
-    modules = {folder: {path.stem for path in (repo / folder).glob("*.py")} - {"script_settings"} for folder in FOLDERS}
-    for folder in FOLDERS:
-        foreign = set().union(*(modules[other] for other in FOLDERS if other != folder))
-        assert not foreign & modules[folder], "module names are unique across the folders"
-        for path in (repo / folder).glob("*.py"):
-            imported = {
-                name.split(".")[0]
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                for name in (
-                    [alias.name for alias in node.names]
-                    if isinstance(node, ast.Import)
-                    else [node.module or ""]
-                    if isinstance(node, ast.ImportFrom)
-                    else []
-                )
+def test_the_constraints_pin_what_no_requirements_file_names(repo):
+    """A version that stood in both would have to be changed in both."""
+    drawn_in = {name.lower().replace("_", "-") for name in pins(repo / "constraints.txt")}
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-scale.txt", "docker/requirements.txt"):
+        assert not drawn_in & {pin.lower().replace("_", "-") for pin in pins(repo / name)}, name
+    assert {"numpy", "tokenizers", "safetensors"} <= drawn_in
+    assert (repo / "constraints.txt").resolve() == repo / "docker" / "constraints.txt", "the image takes the same"
+
+
+def imported_modules(path) -> set[str]:
+    """Dotted names that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_scripts_import_rooms_and_rooms_import_rooms_of_their_own_folder_alone(repo):
+    scripts = {folder: {path.stem for path in (repo / folder).glob("*.py")} for folder in FOLDERS}
+    every_script = set().union(*scripts.values())
+    for folder, rooms in FOLDERS.items():
+        assert {path.parent.name for path in (repo / folder).glob("*/__init__.py")} == rooms
+        foreign = set(FOLDERS) | set().union(*(FOLDERS[other] for other in FOLDERS if other != folder))
+        for path in (repo / folder).rglob("*.py"):
+            tops = {name.split(".")[0] for name in imported_modules(path)}
+            assert not tops & (foreign | every_script), path
+
+
+def test_rooms_import_each_other_in_one_direction(repo):
+    """A room that two others import lies below both: no circle, so that each can be read by itself."""
+    for folder, rooms in FOLDERS.items():
+        below = {
+            room: {
+                name.split(".")[0] for path in (repo / folder / room).glob("*.py") for name in imported_modules(path)
             }
-            assert not imported & (foreign | set(FOLDERS)), path
+            & (rooms - {room})
+            for room in rooms
+        }
+        while below:
+            lowest = {room for room, others in below.items() if not others & below.keys()}
+            assert lowest, f"{folder}: {below} is a circle"
+            below = {room: others for room, others in below.items() if room not in lowest}
 
 
-def test_the_readme_lists_every_variable_of_every_script(repo):
-    readme = (repo / "README.md").read_text(encoding="utf-8")
-    for script in scripts(repo):
-        section = re.search(rf"^### `{script.parent.name}/{script.name}`\n(.*?)(?=^##|\Z)", readme, re.S | re.M)
-        assert section, f"README lacks a section on {script.name}"
-        listed = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", section[1], re.M))
-        assert listed == variables_of(script), f"README's table of {script.name} differs from its Settings"
+def test_only_scripts_lie_at_the_top_and_nothing_is_named_like_a_library(repo):
+    for folder, rooms in FOLDERS.items():
+        for path in (repo / folder).glob("*.py"):
+            assert "__main__" in path.read_text(encoding="utf-8"), f"{path} is no script: it belongs in a room"
+        names = rooms | {path.stem for path in (repo / folder).glob("*.py")}
+        # -I: without the folder of this test, or any that pytest put on the path
+        lines = f"import importlib.util as u; print([n for n in {sorted(names)} if u.find_spec(n)])"
+        found = subprocess.run([sys.executable, "-I", "-c", lines], capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == "[]", folder
 
 
-def variables_of(script) -> dict[str, str]:
-    """Name to default as --help prints them."""
-    import os
-    import subprocess
-    import sys
-
-    manual = subprocess.run(
-        [sys.executable, str(script), "--help"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={"PATH": os.environ["PATH"]},
-        check=True,
-    ).stdout
-    lines = manual.split("Environment variables:\n")[1].splitlines()
-    rows = (re.split(r"\s{2,}", line.strip(), maxsplit=2) for line in lines)
-    return {row[0]: readme_default(row[1]) for row in rows}
-
-
-def readme_default(default: str) -> str:
-    """A default that is a path of this checkout or depends on the machine is told in words."""
-    path = re.search(r"/(data_preparation|training_pipeline|docker|datasets)(/.*)?$", default)
-    return (path[0].lstrip("/") if path else default).strip()
+def test_what_scripts_write_by_default_is_ignored(repo):
+    """From the folder that the original entry's commands name, nothing must come to lie beside tracked files."""
+    written = [
+        "data_preparation/phrasebook_general_ok/0001.json",
+        "data_preparation/Tamil_phrasebook_general_offensive/0001.json",
+        "data_preparation/dataset/README.md",
+        "data_preparation/sample_memes/train.parquet",
+        "data_preparation/dataset-lora/training.json",
+        "datasets/v3-lora/training.json",
+        "training_pipeline/merged-gptq/config.json",
+        "docker/llm-gptq/config.json",
+        "docker/captioner/config.json",
+    ]
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *written], cwd=repo, capture_output=True, text=True, check=False
+    )
+    assert ignored.stdout.split() == written
 
 
-@pytest.mark.parametrize("text", ["hello", "</s> <|end|> </meme>", "நல்ல நாள்", ""])
+@pytest.mark.parametrize("text", ["hello", "</s> <|end|> </meme>", "நல்ல நாள்", "", "too long " * 300])
 def test_training_and_container_ask_the_same_question(guard_dir, text):
-    """Token for token, view for view; the training side is guard_template.py, the container's scoring_prompt.py."""
+    """Token for token, view for view; the training side is guard/template.py, the container's detector/prompt.py."""
     from transformers import AutoTokenizer
 
-    from guard_template import encode_content, load_guard_tokenizer, read_guard_prompt, view_texts
-    from scoring_prompt import build_prompt, read_scoring, view_suffixes
+    from detector.prompt import build_prompt, read_scoring, view_suffixes
+    from guard.template import encode_memes, load_guard_prompt
 
-    trained = read_guard_prompt(*load_guard_tokenizer(guard_dir))
+    trained, _ = load_guard_prompt(guard_dir)
     served = build_prompt(AutoTokenizer.from_pretrained(guard_dir), read_scoring(guard_dir))
     assert list(served.prefix_ids) == trained.prefix_ids
-    expected = [encode_content(trained, view) + trained.suffix_ids for view in view_texts(trained, text, "a cat")]
-    assert list(view_suffixes(served, text, "a cat", max_tokens=256).values()) == expected
+    (expected,) = encode_memes(trained, [{"text": text, "image": "a cat", "label": 0}])
+    assert list(view_suffixes(served, text, "a cat", served.max_text_tokens).values()) == expected.suffixes
 
 
 # Special tokens and chat template of well-known families, so that the tests need none of their files.
@@ -157,8 +178,8 @@ def chat_tokenizer(family: str, policy: str):
 @pytest.mark.parametrize("family", TURN_MARKERS)
 def test_no_familys_turn_markers_get_through_from_a_meme(repo, family):
     """Token by token: prefix, plain characters, suffix; and a server that renders in one go sees the same."""
-    from guard_template import attach_guard
-    from scoring_prompt import build_prompt, view_suffixes
+    from detector.prompt import build_prompt, view_suffixes
+    from guard.template import attach_guard
 
     policy = (repo / "training_pipeline" / "policy.txt").read_text(encoding="utf-8")
     tokenizer = chat_tokenizer(family, policy)
@@ -186,7 +207,7 @@ def test_no_familys_turn_markers_get_through_from_a_meme(repo, family):
 @pytest.fixture(scope="module")
 def guard_dir(tmp_path_factory, run_script, repo):
     """A guard model made by the scripts: a tokenizer of the tiny LLM's kind, the policy attached."""
-    from tiny_llm import new_model, train_tokenizer
+    from tiny.llm import new_model, train_tokenizer
 
     chat_dir = tmp_path_factory.mktemp("contract") / "chat"
     policy = (repo / "training_pipeline" / "policy.txt").read_text(encoding="utf-8")
@@ -201,8 +222,31 @@ def guard_dir(tmp_path_factory, run_script, repo):
 
 def test_scoring_json_says_what_the_container_reads(guard_dir):
     scoring = json.loads((guard_dir / "scoring.json").read_text(encoding="utf-8"))
-    assert scoring.keys() == {"label_words", "views", "threshold", "temperature"}
+    assert scoring.keys() == {"label_words", "views", "threshold", "temperature", "max_text_tokens"}
     assert scoring["label_words"].keys() == {"offensive", "ok"} and scoring["views"].keys() == {"text", "image_text"}
+
+
+def text_scorer(model_dir):
+    """The container's Scorer, in exact arithmetic, of memes whose text and caption are known already."""
+    from detector.chat_model import load_chat_model
+    from detector.scorer import Scorer
+
+    chat_model = load_chat_model(model_dir, "cpu", "float32", tokens_a_row=2048)
+    no_pictures = SimpleNamespace(captions=list)
+    return Scorer(no_pictures, chat_model, 0.5, 0.5, chat_model.prompt.max_text_tokens)
+
+
+@pytest.mark.parametrize("probability", [0.49994, 0.49995, 0.49996, 0.5, 0.12345, 0.87655, 0.00005, 0.99995])
+def test_both_folders_have_one_label_rule(probability):
+    """Half-way values, which numpy and the printed line round differently."""
+    import numpy as np
+
+    from detector.meme import label_of, printed
+    from guard.scores import predicted_labels, printed_probabilities
+
+    assert printed(probability) == printed_probabilities(np.array([probability]))[0] == float(f"{probability:.4f}")
+    for threshold in (0.5, 0.1235, 0.1234, 0.8766, 0.8765, 0.0001, 1.0):
+        assert label_of(probability, threshold) == predicted_labels(np.array([probability]), threshold)[0]
 
 
 def picture_lines(repo):
@@ -228,29 +272,12 @@ def test_the_container_serves_what_training_wrote(repo, guard_dir, tiny_models_d
     assert float(alone.stdout.split()[0]) == pytest.approx(float(answers[8].split()[0]), abs=5e-4)
 
 
-def test_the_tiny_chat_model_and_the_container_agree_on_every_probability(guard_dir, repo, run_script, tmp_path):
-    """evaluate_model.py's packed rows and predict.py's cached policy are two ways to the same number."""
-    from guard_scorer import load_scorer as load_served
-    from guard_scores import encode_memes, load_scorer, score_memes
-    from guard_template import load_guard_tokenizer, read_guard_prompt
-    from scoring_prompt import view_suffixes
-
-    rows = [{"text": "hello world", "image": "a cat", "label": 0}, {"text": "", "image": "a bus", "label": 0}]
-    prompt = read_guard_prompt(*load_guard_tokenizer(guard_dir))
-    trained = score_memes(load_scorer(guard_dir), prompt, encode_memes(prompt, rows))
-    served = load_served(guard_dir, "cpu", "float32", tokens_a_row=2048)
-    for row, scores in zip(rows, trained, strict=True):
-        suffixes = list(view_suffixes(served.prompt, row["text"], row["image"], 256).values())
-        assert served.probabilities(suffixes) == pytest.approx(list(scores), abs=1e-5)
-
-
 def test_evaluate_model_and_the_container_give_the_same_probability_and_label(guard_dir, run_script, tmp_path):
     """With a temperature that matters, and with text, caption, both or neither."""
     import shutil
+    from dataclasses import replace
 
-    from guard_scorer import load_scorer
-    from meme_pipeline import Meme, score_batch
-    from scoring_prompt import view_suffixes
+    from detector.meme import Meme, label_of
 
     model, table = tmp_path / "model", tmp_path / "cases.jsonl"
     shutil.copytree(guard_dir, model)
@@ -269,21 +296,17 @@ def test_evaluate_model_and_the_container_give_the_same_probability_and_label(gu
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
-    served = load_scorer(model, "cpu", "float32", tokens_a_row=2048)
+    scorer = text_scorer(model)
     batch = [Meme(str(number), caption=caption, text=text) for number, (text, caption) in enumerate(cases)]
-    score_batch(
-        batch,
-        lambda text, caption: view_suffixes(served.prompt, text, caption, 256),
-        served.probabilities,
-        fallback=0.5,
-    )
+    scorer.score(batch)
     assert [line["probability"] for line in lines] == pytest.approx([meme.probability for meme in batch], abs=1e-4)
-    assert [line["label"] for line in lines] == [int(round(meme.probability, 4) >= 0.5) for meme in batch]
+    assert [line["label"] for line in lines] == [label_of(meme.probability, 0.5) for meme in batch]
     for line, meme in zip(lines, batch, strict=True):
         assert line["error"] == meme.error
         assert {name: line[f"probability_{name}"] for name in ("text", "image_text")} == pytest.approx(
             {name: meme.views.get(name) for name in ("text", "image_text")}, abs=1e-4
         )
-    served.prompt = type(served.prompt)(**{**vars(served.prompt), "temperature": 1.0})
-    plain = served.probabilities(list(view_suffixes(served.prompt, "hello", None, 256).values()))
-    assert abs(plain[0] - lines[1]["probability"]) > 1e-3  # the temperature was at work
+    scorer.chat_model.prompt = replace(scorer.chat_model.prompt, temperature=1.0)
+    plain = Meme("1", text="hello")
+    scorer.score([plain])
+    assert abs(plain.probability - lines[1]["probability"]) > 1e-3  # the temperature was at work

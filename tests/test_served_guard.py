@@ -1,7 +1,7 @@
 """A model folder is a standard guard model: who knows nothing of this project but the folder gets the same answer.
 
-The README's client asks a server for what predict.py scores. The server here is plain transformers behind OpenAI's chat
-completions, as vLLM answers them. To ask a real server, and for another folder than this test's own:
+The client of docs/serving.md asks a server for what predict.py scores. The server here is plain transformers behind
+OpenAI's chat completions, as vLLM answers them. To ask a real server, and for another folder than this test's own:
 
     GUARD_DIR=llm-gptq SERVER_URL=http://127.0.0.1:8000 python -m pytest tests/test_served_guard.py
 """
@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import threading
-from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,15 +51,17 @@ def guard_dir(tiny_models_dir, run_script, tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(guard_dir):
     """(prompt tokens by view, probability) of each meme, by the container's own code."""
-    from guard_scorer import load_scorer
-    from meme_pipeline import Meme, score_batch
-    from scoring_prompt import view_suffixes
+    from detector.chat_model import load_chat_model
+    from detector.meme import Meme
+    from detector.prompt import view_suffixes
+    from detector.scorer import Scorer
 
-    scorer = load_scorer(guard_dir, "cpu", "float32", tokens_a_row=2048)
+    chat_model = load_chat_model(guard_dir, "cpu", "float32", tokens_a_row=2048)
+    prompt, limit = chat_model.prompt, chat_model.prompt.max_text_tokens
     batch = [Meme(str(number), caption=caption, text=text) for number, (text, caption) in enumerate(MEMES)]
-    suffixes_of = partial(view_suffixes, scorer.prompt, max_tokens=256)
-    score_batch(batch, suffixes_of, scorer.probabilities, fallback=0.5)
-    tokens = [[scorer.prompt.prefix_ids + suffix for suffix in suffixes_of(*meme).values()] for meme in MEMES]
+    no_pictures = SimpleNamespace(captions=list)  # the captions are known
+    Scorer(no_pictures, chat_model, prompt.threshold, 0.5, limit).score(batch)
+    tokens = [[prompt.prefix_ids + suffix for suffix in view_suffixes(prompt, *meme, limit).values()] for meme in MEMES]
     assert not any(meme.error for meme in batch)
     return tokens, [meme.probability for meme in batch]
 
@@ -126,17 +128,18 @@ def handler_of(folder, seen: list[list[int]]) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture(scope="module")
 def client(repo, guard_dir, server):
-    """The names that the README's client defines."""
-    block = re.search(r"```python\n(import json.*?)```", (repo / "README.md").read_text(encoding="utf-8"), re.S)[1]
+    """The names that the client of docs/serving.md defines."""
+    page = (repo / "docs" / "serving.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(import json.*?)```", page, re.S)[1]
     names: dict = {}
     for name, value in (("SERVER", server[0]), ("MODEL_DIR", str(guard_dir))):
         block, count = re.subn(rf'^{name} = "[^"]*"$', f"{name} = {value!r}", block, flags=re.M)
-        assert count == 1, f"the README's client sets {name} once"
-    exec(compile(block, "README.md", "exec"), names)
+        assert count == 1, f"the client sets {name} once"
+    exec(compile(block, "serving.md", "exec"), names)
     return names
 
 
-def test_the_readmes_client_gets_the_containers_probability_of_any_server(client, server, scored):
+def test_the_documented_client_gets_the_containers_probability_of_any_server(client, server, scored):
     tokens, expected = scored
     served = []
     for (text, caption), prompts in zip(MEMES, tokens, strict=True):
