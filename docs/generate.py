@@ -30,7 +30,7 @@ Written by `make docs` from the scripts' `Settings` classes; `--help` says the s
 Each setting is an environment variable and a flag: `BATCH_SIZE=8 python docker/predict.py` and
 `python docker/predict.py --batch-size 8` mean the same. A flag beats the variable, an empty variable counts as unset. A
 switch is `STRICT=1`, `--strict` or `--no-strict`. All settings are checked before anything heavy is loaded, and all
-that are unusable are named at once. Secrets belong into the environment: other users of the machine see a process's flags.
+that are unusable are named at once. Secrets belong into the environment: other users of the machine see flags.
 """
 
 
