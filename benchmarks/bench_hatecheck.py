@@ -3,10 +3,10 @@
 HateCheck (Roettger et al. 2021) fills each template with seven groups of people, so a random split would test on
 sentences that differ from trained ones in one word. Here templates, and those that refer to one another (a negation or
 a misspelling of another), stay in one part. The real scripts run: train_model.py, load_lora.py, evaluate_model.py
-on the validation part (temperature and threshold), then on the held-out part, beside the TF-IDF floor.
+on the validation part (temperature and threshold), then on the held-out part, beside the TF-IDF baseline.
 
 Reads   HATECHECK_CSV (test_suite_cases.csv), BASE_DIR (a chat model; when unset make_tiny_models.py makes a small one)
-Writes  stdout: Markdown. Took 160 s on one core with the demo's base; benchmarks/results/hatecheck.md has it.
+Writes  stdout: Markdown. Took 160 s on one core with the demo's base; docs/results.md has it.
 
     HATECHECK_CSV=test_suite_cases.csv BASE_DIR=artifacts/demo/base-llm python benchmarks/bench_hatecheck.py
 """
@@ -25,17 +25,14 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "training_pipeline"))
 
 from pydantic import DirectoryPath, Field, FilePath  # noqa: E402
-from pydantic_settings import BaseSettings  # noqa: E402
 
-from script_settings import ENVIRONMENT, read_settings  # noqa: E402
+from detector.script_settings import ScriptSettings  # noqa: E402
 
 SHARES = {"test": 0.25, "validation": 0.15}  # of the cases; the rest is trained on
 TRAINING = {"LEARNING_RATE": "5e-4", "LORA_R": "64", "LORA_ALPHA": "64", "BATCH_SIZE": "16", "REPORT_TO": "none"}
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     hatecheck_csv: FilePath = Field(description="HateCheck's test_suite_cases.csv")
     base_dir: DirectoryPath | None = Field(None, description="chat model to train; a tiny one is made when unset")
     llm_steps: int = Field(150, ge=1, description="training steps of the tiny model that is made")
@@ -44,7 +41,7 @@ class Settings(BaseSettings):
 
 
 def main() -> None:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -141,17 +138,17 @@ def run(script: str, **variables) -> None:
 
 
 def print_result(parts: dict[str, list[dict]], report: dict, seconds: float) -> None:
-    floor, (low, high) = report["tfidf_floor"], report["auroc_interval"]
+    baseline, (low, high) = report["tfidf_baseline"], report["auroc_interval"]
     templates = {name: len({row["group"] for row in rows}) for name, rows in parts.items()}
     print("| part | cases | groups of templates | hateful |\n| --- | --- | --- | --- |")
     for name, rows in parts.items():
         print(f"| {name} | {len(rows)} | {templates[name]} | {sum(row['label'] for row in rows) / len(rows):.1%} |")
     print("\n| on the held-out templates | AUROC |\n| --- | --- |")
     print(f"| model | {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, by group of templates) |")
-    print(f"| TF-IDF floor | {floor['auroc']:.4f} |")
+    print(f"| TF-IDF baseline | {baseline['auroc']:.4f} |")
     print(
-        f"| TF-IDF floor on shuffled labels | {floor['shuffled']['auroc_mean']:.4f} "
-        f"({floor['shuffled']['auroc_lowest']:.4f} to {floor['shuffled']['auroc_highest']:.4f}) |"
+        f"| TF-IDF baseline on shuffled labels | {baseline['shuffled']['auroc_mean']:.4f} "
+        f"({baseline['shuffled']['auroc_lowest']:.4f} to {baseline['shuffled']['auroc_highest']:.4f}) |"
     )
     chance = report["shuffled_control"]
     print(
@@ -159,11 +156,11 @@ def print_result(parts: dict[str, list[dict]], report: dict, seconds: float) -> 
         f"{chance['auroc_interval'][1]:.4f}, p {chance['p_value']:.3f} |"
     )
     verdict = (
-        "the model beats the TF-IDF floor"
-        if low > floor["auroc"]
-        else "the model's AUROC is above the TF-IDF floor's, but its interval holds the floor"
-        if report["auroc"] > floor["auroc"]
-        else "this base does not beat the TF-IDF floor"
+        "the model beats the TF-IDF baseline"
+        if low > baseline["auroc"]
+        else "the model's AUROC is above the TF-IDF baseline's, but its interval holds the baseline"
+        if report["auroc"] > baseline["auroc"]
+        else "this base does not beat the TF-IDF baseline"
     )
     print(f"\nOn templates that it never saw, {verdict}. {seconds:.0f} s in all.")
 

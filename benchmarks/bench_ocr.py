@@ -23,14 +23,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "docker"))
 
 from pydantic import DirectoryPath, Field
-from pydantic_settings import BaseSettings
 
-from script_settings import ENVIRONMENT, read_settings
+from detector.script_settings import ScriptSettings
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     images_dir: DirectoryPath | None = Field(None, description="memes with transcriptions; rendered ones only if unset")
     rendered: int = Field(40, ge=0, description="memes to draw for each language")
     engines: str = Field("ours,rapidocr,tesseract", description="which of ours, rapidocr, tesseract, with commas")
@@ -39,7 +36,7 @@ class Settings(BaseSettings):
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     memes = list(all_memes(settings))
     print("| memes | engine | images | word recall | word precision | CER | s/image | CPU s/image |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -55,7 +52,7 @@ def main() -> int:
 
 def all_memes(settings):
     """(group, RGB picture, text)."""
-    from image_decoding import decode_image
+    from detector.image_decoding import decode_image
     from rendered_memes import rendered_memes
 
     if settings.images_dir:
@@ -76,10 +73,10 @@ def transcriptions(folder: Path) -> list[tuple[str, str]]:
 
 
 def our_reader(threads: int):
-    from ocr import MemeReader, meme_text
+    from detector.ocr import OcrEngine, meme_text
 
-    reader = MemeReader(threads=threads)
-    return lambda picture: meme_text(reader.read(picture))
+    engine = OcrEngine(threads=threads)
+    return lambda picture: meme_text(engine.read(picture))
 
 
 def shipped_rapidocr(threads: int):
@@ -94,7 +91,7 @@ def shipped_rapidocr(threads: int):
 def plain_tesseract(threads: int):
     from tesserocr import PyTessBaseAPI, get_languages
 
-    from tamil_ocr import tamil_folder
+    from detector.tamil_ocr import tamil_folder
 
     folder = tamil_folder(None)
     known = [language for language in ("eng", "msa", "chi_sim", "tam") if language in get_languages(str(folder))[1]]

@@ -20,27 +20,22 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docker"))
 
 from pydantic import DirectoryPath, Field  # noqa: E402
-from pydantic_settings import BaseSettings  # noqa: E402
 
-from predict import Settings as PredictSettings  # noqa: E402
-from predict import keep_freed_memory  # noqa: E402
-from script_settings import ENVIRONMENT, read_settings  # noqa: E402
+from detector.script_settings import ScriptSettings  # noqa: E402
+from detector.settings import DetectorSettings  # noqa: E402
 
-TOKENS_A_ROW = PredictSettings.model_fields["tokens_a_row"].default
 PASSES = 5  # a batch is one call of each stage: several are one measurement
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     images_dir: DirectoryPath | None = Field(None, description="pictures to score; drawn memes when unset")
     images: int = Field(32, ge=2, description="how many pictures")
     batch_size: int = Field(32, ge=1, description="predict.py's BATCH_SIZE")
@@ -53,7 +48,7 @@ class Settings(BaseSettings):
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -80,11 +75,11 @@ def pictures(settings, folder: Path) -> list[str]:
 
 def compare(settings, folder: Path, paths: list[str]) -> dict:
     """Both ways, warmed up, on the same models and pictures."""
-    from captions import load_captioner
-    from guard_scorer import load_scorer
-    from ocr import MemeReader
+    from detector.device import keep_freed_memory, pick_device, pick_dtype
+    from detector.ocr import OcrEngine
+    from detector.reader import load_reader
+    from detector.scorer import load_scorer
     from ordinary_scoring import in_half, ordinary_way, plain_captioner, plain_llm
-    from precision import pick_device, pick_dtype
     from random_models import save_random_captioner, save_random_llm
 
     device = pick_device("auto")
@@ -93,14 +88,16 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     save_random_llm(folder / "llm", settings.llm_size, plain_dtype)
     save_random_captioner(folder / "blip", settings.blip_size)
     keep_freed_memory()
-    exact = settings.dtype == "float32"
-    scorer = load_scorer(folder / "llm", device, dtype, TOKENS_A_ROW)
-    captioner = load_captioner(folder / "blip", device, dtype, 20)
-    reader = MemeReader(threads=settings.ocr_workers, exact=exact)
-    plain_blip = plain_captioner(folder, device, plain_dtype, captioner.processor)
-    ordinary = ordinary_way(plain_blip, plain_llm(folder, device, plain_dtype), scorer.prompt, reader, paths)
-    half = in_half(plain_llm(folder, device, "bfloat16"), scorer.prompt, ordinary["memes"])
-    ours = our_way(settings, captioner, scorer, MemeReader(workers=settings.ocr_workers, exact=exact), paths)
+    ours_settings = DetectorSettings(
+        llm_dir=folder / "llm", caption_model_dir=folder / "blip", dtype=settings.dtype, batch_size=settings.batch_size
+    )
+    scorer = load_scorer(ours_settings, "auto", {})
+    one_by_one = OcrEngine(threads=settings.ocr_workers, exact=settings.dtype == "float32")
+    plain_blip = plain_captioner(folder, device, plain_dtype, scorer.captioner.processor)
+    prompt = scorer.chat_model.prompt
+    ordinary = ordinary_way(plain_blip, plain_llm(folder, device, plain_dtype), prompt, one_by_one, paths)
+    half = in_half(plain_llm(folder, device, "bfloat16"), prompt, ordinary["memes"])
+    ours = our_way(settings, load_reader(ours_settings, settings.ocr_workers), scorer, paths)
     again = scored_again(scorer, ordinary["memes"], settings.batch_size)
     return {
         "ordinary": ordinary,
@@ -116,50 +113,43 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     }
 
 
-def our_way(settings, captioner, scorer, reader, paths: list[str]) -> dict:
-    """predict.py's own pipeline; seconds of the device's stages and end to end."""
-    from image_decoding import decode_image
-    from meme_pipeline import Intake, Meme, caption_batch, prepare, score_batch
-    from ocr import meme_text
-    from scoring_prompt import view_suffixes
+def our_way(settings, reader, scorer, paths: list[str]) -> dict:
+    """predict.py's own reading ahead and scoring; seconds of the device's stages and end to end."""
+    from detector.stream import ReadAhead
 
-    work = partial(prepare, decode=decode_image, pixels=captioner.pixels, pixels_ready=lambda: True, read=reader.read)
-    work(warm := Meme(paths[0]))
-    captioner.captions([warm.picture.result()] * 2)
+    warm = reader.read(paths[0])
+    scorer.captioner.captions([warm.pixels] * 2)
     scored_again(scorer, [("warm up", "a cat")] * settings.batch_size, settings.batch_size)
-    seconds = {"caption": 0.0, "score": 0.0}
+    lines, end = os.pipe()
     done, start = [], time.perf_counter()
-    intake = Intake(iter(paths), work, settings.ocr_workers, 4 * settings.batch_size)
-    for batch in intake.batches(settings.batch_size, 0.5):
-        for meme in batch:
-            meme.picture.result()
-        begun = time.perf_counter()
-        caption_batch(batch, captioner.captions)
-        seconds["caption"] += time.perf_counter() - begun
-        for meme in batch:
-            meme.text = meme_text(meme.reading.result())
-        begun = time.perf_counter()
-        score_batch(
-            batch, lambda text, caption: view_suffixes(scorer.prompt, text, caption, 256), scorer.probabilities, 0.5
-        )
-        seconds["score"] += time.perf_counter() - begun
+    ahead = ReadAhead(settings.ocr_workers, 4 * settings.batch_size)
+    ahead.start(reader, lines)
+    threading.Thread(target=write_lines, args=(end, paths), daemon=True).start()
+    for batch in ahead.batches(settings.batch_size, 0.5):
+        scorer.score(batch)
         done += batch
     total = time.perf_counter() - start
-    intake.close()
+    ahead.close()
+    os.close(lines)
     return {
-        "seconds": seconds,
+        "score_seconds": sum(meme.milliseconds["score"] for meme in done) / 1000,
         "total": total,
         "memes": done,
-        "undisturbed": undisturbed(captioner, scorer, done, settings.batch_size),
+        "undisturbed": undisturbed(scorer, done, settings.batch_size),
     }
 
 
-def undisturbed(captioner, scorer, memes, batch_size: int) -> dict[str, float]:
+def write_lines(descriptor: int, paths: list[str]) -> None:
+    with open(descriptor, "w", encoding="utf-8") as lines:
+        lines.writelines(f"{path}\n" for path in paths)
+
+
+def undisturbed(scorer, memes, batch_size: int) -> dict[str, float]:
     """Seconds of our two device stages over all pictures while no OCR takes the processor: the mean of PASSES."""
     marks = [time.perf_counter()]
     for _ in range(PASSES):
         for start in range(0, len(memes), batch_size):
-            captioner.captions([meme.picture.result() for meme in memes[start : start + batch_size]])
+            scorer.captioner.captions([meme.pixels for meme in memes[start : start + batch_size]])
     marks.append(time.perf_counter())
     for _ in range(PASSES):
         scored_again(scorer, [(meme.text, meme.caption) for meme in memes], batch_size)
@@ -168,17 +158,13 @@ def undisturbed(captioner, scorer, memes, batch_size: int) -> dict[str, float]:
 
 
 def scored_again(scorer, memes, batch_size: int) -> list[float]:
-    """Our probabilities for the ordinary way's texts and captions."""
-    from scoring_prompt import view_suffixes
+    """Our probabilities for texts and captions that are known."""
+    from detector.meme import Meme
 
-    found = []
-    for start in range(0, len(memes), batch_size):
-        views = [
-            view_suffixes(scorer.prompt, text, caption, 256) for text, caption in memes[start : start + batch_size]
-        ]
-        flat = iter(scorer.probabilities([suffix for view in views for suffix in view.values()]))
-        found += [sum(next(flat) for _ in view) / len(view) for view in views]
-    return found
+    known = [Meme(str(number), text=text, caption=caption) for number, (text, caption) in enumerate(memes)]
+    for start in range(0, len(known), batch_size):
+        scorer.score(known[start : start + batch_size])
+    return [meme.probability for meme in known]
 
 
 def report(settings, found: dict) -> None:
@@ -206,15 +192,15 @@ def report(settings, found: dict) -> None:
     if settings.peak_tflops:
         scorer = found["scorer"]
         tokens = sum(len(suffix) for meme in ours["memes"] for suffix in meme_suffixes(scorer, meme))
-        flops = 2 * sum(parameter.numel() for parameter in scorer.model.parameters()) * tokens
-        share = flops / ours["seconds"]["score"] / settings.peak_tflops / 1e12
+        flops = 2 * sum(parameter.numel() for parameter in scorer.chat_model.model.parameters()) * tokens
+        share = flops / ours["score_seconds"] / settings.peak_tflops / 1e12
         print(f"scoring runs at {share:.0%} of {settings.peak_tflops:g} TFLOP/s")
 
 
 def meme_suffixes(scorer, meme):
-    from scoring_prompt import view_suffixes
+    from detector.prompt import view_suffixes
 
-    return view_suffixes(scorer.prompt, meme.text, meme.caption, 256).values()
+    return view_suffixes(scorer.chat_model.prompt, meme.text, meme.caption, scorer.max_text_tokens).values()
 
 
 def start_up_seconds(folder: Path, path: str) -> float:

@@ -26,18 +26,15 @@ sys.path.insert(0, str(ROOT / "docker"))
 import psutil  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from pydantic import DirectoryPath, Field  # noqa: E402
-from pydantic_settings import BaseSettings  # noqa: E402
 
 from bench_predict import pictures  # noqa: E402
+from detector.script_settings import ScriptSettings  # noqa: E402
 from random_models import BLIP_SIZES, save_random_captioner, save_random_llm  # noqa: E402
-from script_settings import ENVIRONMENT, read_settings  # noqa: E402
 
 KINDS = ("PictureReader", "MemeScorer")
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     images_dir: DirectoryPath | None = Field(None, description="pictures to score; drawn memes when unset")
     images: int = Field(120, ge=2, description="how many pictures the longer run has")
     few_images: int = Field(24, ge=1, description="how many the shorter run has")
@@ -54,7 +51,7 @@ class Settings(BaseSettings):
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         save_random_llm(folder / "llm", settings.llm_size, "float32")
@@ -223,10 +220,13 @@ def mean_tokens(llm_dir: Path, rows: list[dict]) -> float:
     """Tokens behind the policy, both views together."""
     from transformers import AutoTokenizer
 
-    from scoring_prompt import build_prompt, read_scoring, view_suffixes
+    from detector.prompt import build_prompt, read_scoring, view_suffixes
 
     prompt = build_prompt(AutoTokenizer.from_pretrained(llm_dir), read_scoring(llm_dir))
-    return mean(sum(map(len, view_suffixes(prompt, row["text"], row["caption"], 256).values())) for row in rows)
+    return mean(
+        sum(map(len, view_suffixes(prompt, row["text"], row["caption"], prompt.max_text_tokens).values()))
+        for row in rows
+    )
 
 
 if __name__ == "__main__":

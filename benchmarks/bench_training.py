@@ -4,7 +4,7 @@ Every side trains in a process of its own (training_sides.py), a round each in t
 alike. Then packed against padded steps over batch size, suffix and policy length (packing_sweep.py). On the CPU, in
 float32, without gradient checkpointing; a Mistral of MODEL_SIZE with random weights and a vocabulary of 32,000.
 
-Writes  RESULTS_DIR/training.md and training.svg; the same Markdown goes to stdout.
+Writes  stdout: Markdown; PLOT_PATH: an SVG of the second comparison
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/bench_training.py              # some six minutes on two cores
@@ -27,9 +27,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docker"))
 
 from pydantic import Field  # noqa: E402
-from pydantic_settings import BaseSettings  # noqa: E402
 
-from script_settings import ENVIRONMENT, read_settings  # noqa: E402
+from detector.script_settings import ScriptSettings  # noqa: E402
 
 SIDES = ("ours", "trl", "padded")
 TRIED_ONCE = ("trl-padding-free", "trl-packing")  # after the rounds: slower on the CPU, and slow to measure
@@ -41,7 +40,7 @@ NAMES = {
     "trl-packing": "TRL SFTTrainer, packing=True, two rows a sequence",
 }
 VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
-ASKED_GAIN = 4
+TARGET_GAIN = 4
 QUICK = {
     "model_size": "tiny",
     "batch_size": 4,
@@ -54,9 +53,7 @@ QUICK = {
 LARGEST_LOSS_DIFFERENCE = 1e-3
 
 
-class Settings(BaseSettings):
-    model_config = ENVIRONMENT
-
+class Settings(ScriptSettings):
     model_size: str = Field("56m", pattern="^(tiny|56m|100m)$", description="tiny, 56m or 100m")
     batch_size: int = Field(16, ge=2, multiple_of=2, description="rows a step")
     prefix_tokens: int = Field(250, ge=1, description="tokens of the policy")
@@ -65,11 +62,11 @@ class Settings(BaseSettings):
     rounds: int = Field(2, ge=1, description="rounds a side")
     sweep_repeats: int = Field(1, ge=1, description="timed steps a shape and kind in the sweep")
     quick: bool = Field(False, description="1: a tiny model, small batches and few steps, to see that it runs")
-    results_dir: Path = Field(ROOT / "benchmarks/results", description="folder that gets training.md and training.svg")
+    plot_path: Path = Field(ROOT / "docs" / "training.svg", description="the plot of packed against padded steps")
 
 
 def main() -> int:
-    settings = read_settings(Settings, __doc__)
+    settings = Settings.read(__doc__)
     if settings.quick:
         settings = settings.model_copy(update=QUICK)
     with tempfile.TemporaryDirectory() as scratch:
@@ -77,11 +74,8 @@ def main() -> int:
         rounds = compare(settings, task)
         shapes = run_lines("packing_sweep.py", {**task, "side": "sweep"})
     figures = summarise(rounds)
-    settings.results_dir.mkdir(parents=True, exist_ok=True)
-    report = "\n".join([*heading(settings), *side_table(figures), *verdict(figures), *sweep_table(shapes)]) + "\n"
-    (settings.results_dir / "training.md").write_text(report, encoding="utf-8")
-    plot(shapes, settings.results_dir / "training.svg")
-    print(report, end="")
+    print("\n".join([*heading(settings), *side_table(figures), *verdict(figures), *sweep_table(shapes)]))
+    plot(shapes, settings.plot_path)
     return 0 if passes(figures) else 1
 
 
@@ -174,7 +168,7 @@ def best_of_trl(figures: dict) -> str:
 def passes(figures: dict) -> bool:
     fastest = best_of_trl(figures)
     same_loss = abs(figures["ours"]["first_loss"] - figures["trl"]["first_loss"]) <= LARGEST_LOSS_DIFFERENCE
-    return same_loss and gain(figures, fastest) >= ASKED_GAIN
+    return same_loss and gain(figures, fastest) >= TARGET_GAIN
 
 
 def heading(settings) -> list[str]:
@@ -234,8 +228,8 @@ def verdict(figures: dict) -> list[str]:
     fastest = best_of_trl(figures)
     differs = abs(figures["ours"]["first_loss"] - figures["trl"]["first_loss"])
     return [
-        f"{gain(figures, fastest):.1f} times the rows a second of TRL's fastest setting ({fastest}), asked "
-        f"{ASKED_GAIN}; first-step losses of ours and TRL's padded rows differ by {differs:.1e}, asked at most "
+        f"{gain(figures, fastest):.1f} times the rows a second of TRL's fastest setting ({fastest}), target "
+        f"{TARGET_GAIN}; first-step losses of ours and TRL's padded rows differ by {differs:.1e}, target at most "
         f"{LARGEST_LOSS_DIFFERENCE:.0e}.",
         "",
         "TRL's packing chooses its own order of rows, so its first loss is another batch's. Without a GPU "

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 
 
-def ordinary_way(blip, llm, prompt, reader, paths: list[str]) -> dict:
+def ordinary_way(blip, llm, prompt, ocr, paths: list[str]) -> dict:
     """One image at a time; seconds by stage, probabilities, and (text, caption) of each image."""
-    from image_decoding import decode_image
-    from ocr import meme_text
+    from detector.image_decoding import decode_image
+    from detector.ocr import meme_text
 
     captioner, processor = blip
     seconds = dict.fromkeys(("read", "caption", "score"), 0.0)
@@ -15,7 +15,7 @@ def ordinary_way(blip, llm, prompt, reader, paths: list[str]) -> dict:
     start = None
     for path in [paths[0], *paths]:  # the first warms up and is not counted
         marks = [time.perf_counter()]
-        text = meme_text(reader.read(picture := decode_image(path)))
+        text = meme_text(ocr.read(picture := decode_image(path)))
         marks.append(time.perf_counter())
         inputs = processor(images=picture, return_tensors="pt").to(captioner.device, captioner.dtype)
         tokens = captioner.generate(**inputs, max_new_tokens=20, min_new_tokens=20)
@@ -63,10 +63,10 @@ def generated_probability(llm, prompt, text: str, caption: str) -> float:
     """Mean over the views of P(offensive) from the first of ten generated tokens, the policy read anew each time."""
     import torch
 
-    from scoring_prompt import view_suffixes
+    from detector.prompt import view_suffixes
 
     found = []
-    for suffix in view_suffixes(prompt, text, caption, 256).values():
+    for suffix in view_suffixes(prompt, text, caption, prompt.max_text_tokens).values():
         tokens = torch.tensor([prompt.prefix_ids + suffix], device=llm.device)
         output = llm.generate(
             tokens,

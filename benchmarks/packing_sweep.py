@@ -21,7 +21,7 @@ QUICK_SHAPES = [(4, 20, 100), (8, 20, 100)]
 
 
 def main() -> None:
-    from result_output import claim_stdout
+    from guard.output_files import claim_stdout
 
     results = claim_stdout()
     task = json.loads(sys.argv[1])
@@ -44,8 +44,8 @@ def measure(model, prompt, batch: int, suffix: int, prefix: int, repeats: int) -
 
     import torch
 
-    from guard_scores import EncodedMeme
-    from packed_trainer import RowCollator
+    from guard.template import EncodedMeme
+    from training.packed_trainer import RowCollator
 
     prefix_ids, suffixes = random_rows(prefix, [suffix] * batch)
     memes = [EncodedMeme([ids], number % 2, 0) for number, ids in enumerate(suffixes)]

@@ -23,8 +23,8 @@ def save_random_llm(folder: Path, size: str, dtype: str) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
     sys.path.insert(0, str(ROOT / "training_pipeline"))
-    from guard_template import attach_guard
-    from tiny_llm import train_tokenizer
+    from guard.template import attach_guard
+    from tiny.llm import train_tokenizer
 
     ideas = [
         json.loads(line)

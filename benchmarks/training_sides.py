@@ -27,7 +27,7 @@ FIRST_ID = 10  # below are special tokens
 
 
 def main() -> None:
-    from result_output import claim_stdout
+    from guard.output_files import claim_stdout
 
     results = claim_stdout()
     task = json.loads(sys.argv[1])
@@ -56,18 +56,17 @@ def suffix_lengths(task: dict) -> list[int]:
 
 def load(task: dict):
     """(model, prompt, memes): train_model.py's own NF4 base with LoRA, the policy replaced by PREFIX_TOKENS tokens."""
-    from guard_scores import EncodedMeme
-    from guard_template import load_guard_tokenizer, read_guard_prompt
+    from guard.template import EncodedMeme, load_guard_prompt
     from train_model import Settings, load_lora_model
 
     prefix, suffixes = random_rows(task["prefix_tokens"], suffix_lengths(task))
-    prompt = read_guard_prompt(*load_guard_tokenizer(task["model_dir"]))
+    prompt, _ = load_guard_prompt(Path(task["model_dir"]))
     prompt = dataclasses.replace(prompt, prefix_ids=prefix)
     memes = [EncodedMeme([suffix], number % 2, 0) for number, suffix in enumerate(suffixes)]
     settings = Settings(
         model_dir=task["model_dir"], dataset_dir=task["model_dir"], output_dir=task["scratch"], lora_dropout=0, seed=1
     )
-    return load_lora_model(settings, prompt, {"train": memes}), prompt, memes
+    return load_lora_model(settings, prompt, memes), prompt, memes
 
 
 def common_arguments(task: dict) -> dict:
@@ -127,7 +126,7 @@ def packed_trainer(task: dict, model, prompt, memes: list, packed: bool):
     import torch
     from transformers import TrainingArguments
 
-    from packed_trainer import PackedTrainer, RowCollator
+    from training.packed_trainer import PackedTrainer, RowCollator
 
     arguments = TrainingArguments(**common_arguments(task), remove_unused_columns=False, label_names=["labels"])
     return PackedTrainer(

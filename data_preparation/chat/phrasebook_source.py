@@ -34,6 +34,7 @@ class Idea:
     """One written idea: templates by language, and the English image description."""
 
     id: str
+    group: str  # its own id, or what it shares with its twin of the other label
     key: str
     image: str
     templates: dict[str, str]
@@ -45,6 +46,9 @@ class Phrasebook:
 
     ideas: dict[str, Idea]
     slots: dict[str, list[Wording]]
+
+    def of_group(self, group: str) -> list[Idea]:
+        return [idea for idea in self.ideas.values() if idea.group == group]
 
 
 def load_phrasebook(folder: Path) -> Phrasebook:
@@ -61,7 +65,8 @@ def load_phrasebook(folder: Path) -> Phrasebook:
 def _add_idea(ideas: dict[str, Idea], slots: dict[str, list[Wording]], line: str, where: str) -> None:
     try:
         entry = json.loads(line)
-        idea = Idea(entry["id"], entry["key"], entry["image"], {language: entry[language] for language in LANGUAGES})
+        templates = {language: entry[language] for language in LANGUAGES}
+        idea = Idea(entry["id"], entry.get("group", entry["id"]), entry["key"], entry["image"], templates)
     except (ValueError, KeyError, TypeError) as error:
         raise PhrasebookError(f"phrasebook {where}: not an idea ({type(error).__name__}: {error})") from None
     used = {language: set(SLOT.findall(template)) for language, template in idea.templates.items()}
@@ -114,36 +119,38 @@ def key_digest(book: Phrasebook, key: str) -> str:
     """Hash of everything that a key's sequence is made of, so that an edited phrasebook is noticed."""
     ideas = sorted((idea for idea in book.ideas.values() if idea.key == key), key=lambda idea: idea.id)
     slots = {name: book.slots[name] for idea in ideas for name in SLOT.findall(idea.templates["en"])}
-    written = json.dumps([[[idea.id, idea.image, idea.templates] for idea in ideas], slots], sort_keys=True)
-    return hashlib.sha256(written.encode()).hexdigest()[:16]
+    groups = {idea.id: idea.group for idea in ideas if idea.group != idea.id}
+    written = [[[idea.id, idea.image, idea.templates] for idea in ideas], slots, *([groups] if groups else [])]
+    return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def generation_reply(pairs: list[tuple[Idea, Filling]], key: str, run: int, items_a_reply: int) -> Json:
-    """What a chat completion holds: content is a JSON list of {"image", "text"}; idea_ids name their ideas."""
+    """What a chat completion holds: content is a JSON list of {"image", "text"}; idea_ids name their groups."""
     chosen = pairs[(run - 1) * items_a_reply : run * items_a_reply]
     items = [
         {"image": fill(idea.image, filling, "en"), "text": fill(idea.templates["en"], filling, "en")}
         for idea, filling in chosen
     ]
-    return _completion(f"phrasebook-{key}-{run:04d}", items, [idea.id for idea, _ in chosen])
+    return _completion(f"phrasebook-{key}-{run:04d}", items, [idea.group for idea, _ in chosen])
 
 
 def translation_reply(book: Phrasebook, items: list[Json], language: str, name: str) -> Json:
-    """A chat completion whose content is {"translations": [...]}, found by idea and English wording."""
+    """A chat completion whose content is {"translations": [...]}, found by group and English wording."""
     written = [_translated(book, item["group"], item["text"], language) for item in items]
     return _completion(name, {"translations": written}, [item["group"] for item in items])
 
 
 def _translated(book: Phrasebook, group: str, text: str, language: str) -> str:
-    if group not in book.ideas:
+    ideas = book.of_group(group)
+    if not ideas:
         raise PhrasebookError(
             f"the phrasebook translates only its own ideas, and {group} is none of them: "
             "set MODEL_ID to a chat model and API_KEY to translate other text"
         )
-    idea = book.ideas[group]
-    for filling in fillings_of(book, idea):
-        if fill(idea.templates["en"], filling, "en") == text:
-            return fill(idea.templates[language], filling, language)
+    for idea in ideas:
+        for filling in fillings_of(book, idea):
+            if fill(idea.templates["en"], filling, "en") == text:
+                return fill(idea.templates[language], filling, language)
     raise PhrasebookError(f"the phrasebook's idea {group} no longer gives {text!r}: generate the folder again")
 
 
