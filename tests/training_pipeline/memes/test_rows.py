@@ -76,7 +76,11 @@ def test_a_saved_data_set_keeps_groups_and_both_ways_of_naming_labels(tmp_path):
 @pytest.mark.parametrize(
     ("content", "settings", "words"),
     [
-        ("text,label\na,hateful\nb,fine\n", {}, "labels hateful (1), fine (1); set POSITIVE_LABEL"),
+        (
+            "text,label\na,hateful\nb,fine\n",
+            {},
+            "labels hateful (1), fine (1), not 0 and 1 or ok and offensive; evaluate_model.py's POSITIVE_LABEL",
+        ),
         ("text,label\na,1\nb,0\n", {"positive_label": "hate"}, "POSITIVE_LABEL=hate is no label"),
         ("text,label\n", {}, "has no rows"),
         ("body,label\na,1\n", {}, "has no column text; its columns are body, label; set TEXT_COLUMN"),
@@ -95,7 +99,7 @@ def test_what_is_wrong_is_named_with_the_remedy(content, settings, words, tmp_pa
 
 def test_a_single_label_is_refused(tmp_path):
     rows = read(write_csv(tmp_path, "text,label\na,1\nb,1\n"))
-    with pytest.raises(UnusableRows, match="set.csv has 2 rows of label {1}; both labels"):
+    with pytest.raises(UnusableRows, match=r"set.csv has 2 rows of label \{1\}; both labels"):
         check_both_labels(rows, "set.csv")
     check_both_labels([*rows, {**rows[0], "label": 0}], "set.csv")
 
