@@ -93,7 +93,7 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     )
     scorer = load_scorer(ours_settings, "auto", {})
     one_by_one = OcrEngine(threads=settings.ocr_workers, exact=settings.dtype == "float32")
-    plain_blip = plain_captioner(folder, device, plain_dtype, scorer.captioner.processor)
+    plain_blip = plain_captioner(folder, device, plain_dtype)
     prompt = scorer.chat_model.prompt
     ordinary = ordinary_way(plain_blip, plain_llm(folder, device, plain_dtype), prompt, one_by_one, paths)
     half = in_half(plain_llm(folder, device, "bfloat16"), prompt, ordinary["memes"])

@@ -33,10 +33,14 @@ def ordinary_way(blip, llm, prompt, ocr, paths: list[str]) -> dict:
     return {"seconds": seconds, "total": time.perf_counter() - start, "memes": memes, "probabilities": probabilities}
 
 
-def plain_captioner(folder: Path, device: str, dtype: str, processor):
-    """The captioner as anybody loads it, and its processor."""
+def plain_captioner(folder: Path, device: str, dtype: str):
+    """The captioner as anybody loads it, and its processor (without torchvision)."""
     import torch
-    from transformers import BlipForConditionalGeneration
+    from transformers import BertTokenizerFast, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
+
+    processor = BlipProcessor(
+        BlipImageProcessorPil.from_pretrained(folder / "blip"), BertTokenizerFast.from_pretrained(folder / "blip")
+    )
 
     model = BlipForConditionalGeneration.from_pretrained(folder / "blip", dtype=getattr(torch, dtype))
     return model.to(device).eval(), processor

@@ -86,6 +86,8 @@ def settings_of(script: Path) -> dict[str, FieldInfo]:
 
 
 def default_of(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "see right"  # found when the script starts; the meaning says how
     if field.is_required() or field.default is PydanticUndefined:
         return "required"
     if field.default is None or isinstance(field.default, SecretStr):
