@@ -57,6 +57,30 @@ def start(repo, models):
             pipe.close()
 
 
+def run_over(run_script, settings, lines) -> dict:
+    done = run_script("docker/predict.py", settings, stdin=as_stdin(lines))
+    assert done.returncode == 0, done.stderr.decode()
+    return {
+        "answers": [line.decode().split("\t") for line in result_lines(done.stdout)],
+        "stderr": done.stderr.decode(),
+    }
+
+
+@pytest.fixture(scope="module")
+def plain(run_script, models, memes_dir):
+    """Eight memes scored one by one."""
+    settings = {**models, "BATCH_SIZE": "1", "PROGRESS_SECONDS": "600"}
+    return run_over(run_script, settings, [memes_dir / f"{number}.png" for number in range(8)])
+
+
+@pytest.fixture(scope="module")
+def told(run_script, models, memes_dir):
+    """The same, told to do some things otherwise, and two lines that cannot be scored."""
+    settings = {"THRESHOLD": "0.03", "MAX_TEXT_TOKENS": "8", "BATCH_SIZE": "4", "PROGRESS_SECONDS": "0.000001"}
+    lines = [*(memes_dir / f"{number}.png" for number in range(8)), "none.png", "none.png"]
+    return run_over(run_script, {**models, "MAX_WAIT_MS": "2000", **settings}, lines)
+
+
 def test_one_line_for_each_path_in_order_whatever_fails(run_script, models, memes_dir, tmp_path):
     corrupt = tmp_path / "corrupt.png"
     corrupt.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
@@ -72,12 +96,10 @@ def test_one_line_for_each_path_in_order_whatever_fails(run_script, models, meme
     assert b"5 lines done, 2 failed (1 missing, 1 not_an_image)" in done.stderr
 
 
-def test_a_score_does_not_depend_on_batch_or_order(run_script, models, memes_dir):
+def test_a_score_does_not_depend_on_batch_or_order(run_script, models, memes_dir, plain):
     paths = [memes_dir / f"{number % 8}.png" for number in range(24)]
     shuffled = random.Random(2).sample(range(24), 24)
-    alone = result_lines(
-        run_script("docker/predict.py", {**models, "BATCH_SIZE": "1"}, stdin=as_stdin(paths[:8])).stdout
-    )
+    alone = plain["answers"]
     together = result_lines(
         run_script(
             "docker/predict.py",
@@ -85,9 +107,9 @@ def test_a_score_does_not_depend_on_batch_or_order(run_script, models, memes_dir
             stdin=as_stdin(paths[number] for number in shuffled),
         ).stdout
     )
-    assert len({line for line in alone}) > 4, "the memes must differ for this test to mean anything"
+    assert len({printed for printed, _ in alone}) > 4, "the memes must differ for this test to mean anything"
     for number, line in zip(shuffled, together, strict=True):
-        assert float(line.split()[0]) == pytest.approx(float(alone[number % 8].split()[0]), abs=0.0005)
+        assert float(line.split()[0]) == pytest.approx(float(alone[number % 8][0]), abs=0.0005)
 
 
 def test_a_client_that_waits_for_each_answer_gets_it(start, memes_dir):
@@ -161,37 +183,22 @@ def test_thousands_of_lines_in_one_process_with_flat_memory(start, tmp_path, dra
     writer.wait()
 
 
-def answers_of(run_script, settings, lines: list[str]) -> tuple[list[list[str]], str]:
-    """([probability, label] of each line, stderr)."""
-    done = run_script("docker/predict.py", settings, stdin=as_stdin(lines))
-    assert done.returncode == 0, done.stderr.decode()
-    return [line.decode().split("\t") for line in result_lines(done.stdout)], done.stderr.decode()
+def test_threshold_and_token_limit_take_effect(plain, told):
+    """Labels follow THRESHOLD, or scoring.json's 0.5; less of the text gives other probabilities, and is said."""
+    assert all(int(label) == (float(printed) >= 0.5) for printed, label in plain["answers"])
+    assert all(int(label) == (float(printed) >= 0.03) for printed, label in told["answers"])
+    assert len({label for printed, label in told["answers"] if float(printed) < 0.5}) == 2, "no label shows it"
+    assert plain["answers"] != told["answers"][: len(plain["answers"])]
+    assert "predict.py: MAX_TEXT_TOKENS=8 lowers the model's limit of 256 tokens a view\n" in told["stderr"]
+    assert "lowers" not in plain["stderr"]
 
 
-def test_threshold_and_token_limit_take_effect(run_script, models, memes_dir):
-    """Labels follow THRESHOLD, or scoring.json's 0.5; less of the text gives other probabilities, and is told."""
-    lines = [str(memes_dir / f"{number}.png") for number in range(8)]
-    plain, said = answers_of(run_script, models, lines)
-    assert all(int(label) == (float(printed) >= 0.5) for printed, label in plain) and "MAX_TEXT_TOKENS" not in said
-    between = sorted(printed for printed, _ in plain)[4]
-    moved, _ = answers_of(run_script, models | {"THRESHOLD": between}, lines)
-    assert [printed for printed, _ in moved] == [printed for printed, _ in plain]
-    assert [int(label) for _, label in moved] == [int(printed >= between) for printed, _ in plain]
-    assert {label for _, label in moved} == {"0", "1"} and moved != plain
-    cut, said = answers_of(run_script, models | {"MAX_TEXT_TOKENS": "8"}, lines)
-    assert "predict.py: MAX_TEXT_TOKENS=8 lowers the model's limit of 256 tokens a view\n" in said
-    assert [printed for printed, _ in cut] != [printed for printed, _ in plain]
-
-
-def test_a_progress_line_now_and_then_counts_what_is_done(run_script, models, memes_dir):
-    lines = [str(memes_dir / f"{number}.png") for number in range(6)] + ["none.png"] * 2
-    settings = {**models, "BATCH_SIZE": "2", "PROGRESS_SECONDS": "0.000001"}
-    _, often = answers_of(run_script, settings, lines)
-    found = re.findall(r"^predict.py: (\d) lines done, (\d) failed, \d+\.\d images/s$", often, re.M)
-    assert found == [("2", "0"), ("4", "0"), ("6", "0"), ("8", "2")]
-    assert re.search(r"^predict.py: 8 lines done, 2 failed \(2 missing\), \S+ images/s; start-up \S+ s$", often, re.M)
-    _, seldom = answers_of(run_script, settings | {"PROGRESS_SECONDS": "600"}, lines)
-    assert seldom.count("lines done") == 1
+def test_a_progress_line_now_and_then_counts_what_is_done(plain, told):
+    often = re.findall(r"^predict.py: (\d+) lines done, (\d) failed, \d+\.\d images/s$", told["stderr"], re.M)
+    assert often == [("4", "0"), ("8", "0"), ("10", "2")]
+    summary = r"^predict.py: 10 lines done, 2 failed \(2 missing\), \d+\.\d images/s; start-up \d+\.\d s$"
+    assert re.search(summary, told["stderr"], re.M)
+    assert plain["stderr"].count("lines done") == 1, "PROGRESS_SECONDS are not over"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ import pytest
 
 from conftest import bare_environment
 
+# Both are told by the labels and probabilities that predict.py gives under the same settings.
+TOLD = {"THRESHOLD": "0.2", "MAX_TEXT_TOKENS": "16"}
 COLUMNS = [
     "path",
     "probability",
@@ -88,7 +90,7 @@ def start(repo, models, mark):
                 [sys.executable, str(repo / "docker/predict_with_ray.py")],
                 stdout=log,
                 stderr=log,
-                env=bare_environment({**models, **small, MARK: mark, **settings}),
+                env=bare_environment({**models, **TOLD, **small, MARK: mark, **settings}),
             )
 
     return start_run
@@ -242,6 +244,8 @@ def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed, re
     assert "308 rows" in resumed["log"] and "17 failed (12 missing" in resumed["log"]
     rows = [resumed["rows"][path] for path in paths]
     assert {row["path"]: row["error"] for row in rows if row["error"]} == errors
+    assert {row["label"] for row in rows if row["probability"] < 0.5} == {0, 1}, "no label shows the threshold"
+    assert "MAX_TEXT_TOKENS=16 lowers the model's limit of 256 tokens a view" in resumed["log"]
     for row in rows:
         assert list(row) == COLUMNS
         if row["error"]:
@@ -249,7 +253,7 @@ def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed, re
         else:
             views = [row[name] for name in ("probability_text", "probability_image_text") if row[name] is not None]
             assert row["probability"] == pytest.approx(sum(views) / len(views)) and row["caption"] is not None
-            assert row["label"] == int(float(f"{row['probability']:.4f}") >= 0.5)
+            assert row["label"] == int(float(f"{row['probability']:.4f}") >= 0.2)
             assert min(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr", "caption", "score")) >= 0
 
 
@@ -277,7 +281,9 @@ def test_bytes_and_addresses_give_what_the_files_give(resumed, memes_dir, run_sc
     keys |= {path: (path,) for path in words[:6] + left[:40] if not path.endswith("deadly.png")}
     evidence = killed["folder"] / "exact.jsonl"
     exact = run_script(
-        "docker/predict.py", {**models, "MAX_MEGAPIXELS": "1", "DETAILS_PATH": evidence}, stdin="\n".join(keys).encode()
+        "docker/predict.py",
+        {**models, **TOLD, "MAX_MEGAPIXELS": "1", "DETAILS_PATH": evidence},
+        stdin="\n".join(keys).encode(),
     )
     assert exact.returncode == 0, exact.stderr.decode()
     proofs = [json.loads(line) for line in evidence.read_text().splitlines()]
