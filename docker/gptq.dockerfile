@@ -17,12 +17,12 @@ RUN apt-get update \
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /build
-COPY requirements.txt wheels* ./
+COPY requirements.txt constraints.txt wheels* ./
 # Torch first: the rest then resolves against it. pip, ninja and maturin are for building only.
 RUN python3.11 -m venv /opt/venv \
  && if ls ./*.whl >/dev/null 2>&1; then export PIP_NO_INDEX=1 PIP_FIND_LINKS=/build; fi \
  && /opt/venv/bin/pip install --no-cache-dir "$(sed -nE 's/^(torch==[^ ]+).*/\1/p' requirements.txt)" \
- && /opt/venv/bin/pip install --no-cache-dir -r requirements.txt \
+ && /opt/venv/bin/pip install --no-cache-dir -r requirements.txt -c constraints.txt \
  && /opt/venv/bin/pip uninstall -y ninja maturin pip
 
 # Weights are often readable by their owner alone; the judge's user id is nobody's.

@@ -86,7 +86,7 @@ have_base_image() {
 
 gather_wheels() {
   say "gathering wheels by this machine's pip"
-  "$PYTHON" -m pip wheel -q -r docker/requirements.txt -w "$WORK/wheels" 2>"$WORK/wheels.log"
+  "$PYTHON" -m pip wheel -q -r docker/requirements.txt -c docker/constraints.txt -w "$WORK/wheels" 2>"$WORK/wheels.log"
   mv "$WORK/wheels" docker/wheels
 }
 

@@ -59,7 +59,7 @@ def test_the_build_gets_exactly_what_predict_and_the_self_check_are_made_of(repo
     made_here = ("models-for-build", "wheels", "models", "llm-gptq", "captioner", "__pycache__")
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     sent = {str(path) for path in files if not set(path.parts) & set(made_here) and not is_ignored(str(path))}
-    assert sent == modules | {"self_check.png", "requirements.txt"}
+    assert sent == modules | {"self_check.png", "requirements.txt", "constraints.txt"}
     others = {
         "batch/actors.py",
         "report/page.py",
