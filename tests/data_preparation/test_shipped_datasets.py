@@ -1,4 +1,4 @@
-"""datasets/v1, v2 and v3 as they are committed: what datasets/README.md promises of them."""
+"""The data sets as they are committed: what datasets/README.md promises of them."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from generate_data import PROMPT_KEYS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATASETS = REPOSITORY / "datasets"
-LEAST_ROWS = {"v1": 1_216, "v2": 2_734, "v3": 6_318}
+LEAST_ROWS = {"v1": 1_216, "v2": 2_734, "v3": 6_318, "v4": 6_234}
 
 
 @cache
@@ -120,9 +120,10 @@ def test_group_names_alone_tell_little(repo):
     assert roc_auc_score(labels, scores) < 0.60
 
 
-def test_the_commands_of_the_readme_rebuild_v1_byte_for_byte(tmp_path):
+@pytest.mark.parametrize("name", ["v1", "v4"])
+def test_the_commands_of_the_readme_rebuild_it_byte_for_byte(tmp_path, name):
     readme = (DATASETS / "README.md").read_text(encoding="utf-8")
-    commands = re.search(r"^v1:\n\n```sh\n(.*?)```", readme, re.DOTALL | re.MULTILINE)[1]
+    commands = re.search(rf"^{name}:\n\n```sh\n(.*?)```", readme, re.DOTALL | re.MULTILINE)[1]
     commands = commands.replace("OUTPUT_DIR=datasets/", f"OUTPUT_DIR={tmp_path}/").replace("artifacts/", f"{tmp_path}/")
     environment = bare_environment({"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
     built = subprocess.run(["bash", "-ec", commands], cwd=REPOSITORY, env=environment, capture_output=True, timeout=300)
@@ -131,9 +132,30 @@ def test_the_commands_of_the_readme_rebuild_v1_byte_for_byte(tmp_path):
     def files(folder):
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    rebuilt, shipped = files(tmp_path / "v1"), files(DATASETS / "v1")
+    rebuilt, shipped = files(tmp_path / name), files(DATASETS / name)
     assert rebuilt.keys() == shipped.keys()
     assert [name for name in shipped if rebuilt[name] != shipped[name]] == []
+
+
+def test_twins_of_v4_say_both_things_about_the_same(repo):
+    """A group of the second phrasebook has both labels, unless cleaning dropped one side."""
+    labels = {}
+    for row in rows_of("v4"):
+        labels.setdefault(row["group"], set()).add(row["label"])
+    assert len(labels) > 450 and numpy.mean([len(found) == 2 for found in labels.values()]) > 0.95
+
+
+def test_the_check_set_is_balanced_and_shares_no_text_with_what_is_trained_on():
+    lines = (DATASETS / "crosscheck" / "crosscheck.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len({row["id"] for row in rows}) == len(rows) == 640
+    for language in ("en", "zh", "ms", "ta"):
+        texts = [row for row in rows if row["language"] == language]
+        assert sum(row["label"] for row in texts) == 80 and len(texts) == 160
+        trained = [row["text"] for name in LEAST_ROWS for row in rows_of(name) if row["language"] == language]
+        both = trained + [row["text"] for row in texts]
+        repeats = repeats_of(signatures(both, len(both), language), len(trained), 0.8)
+        assert not [later for later, earlier in repeats.items() if earlier < len(trained) <= later]
 
 
 @pytest.mark.parametrize("name", LEAST_ROWS)

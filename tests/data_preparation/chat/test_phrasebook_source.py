@@ -139,3 +139,17 @@ def test_no_two_fillings_of_an_idea_read_alike(book):
     for found in book.ideas.values():
         texts = [fill(found.templates["en"], filling, "en") for filling in fillings_of(book, found)]
         assert len(set(texts)) == len(texts), found.id
+
+
+def test_twins_share_a_group_and_are_translated_each_by_its_own_wording(tmp_path):
+    harmless = idea(1, group="twins", ta="{food} நல்லது")
+    harmful = idea(2, group="twins", key="general_offensive", ta="{food} கெட்டது")
+    book = book_of(tmp_path, harmless, harmful)
+    items = []
+    for key in ("general_ok", "general_offensive"):
+        message = generation_reply(sequence(book, key, seed=1), key, 1, items_a_reply=1)["choices"][0]["message"]
+        assert message["idea_ids"] == ["twins"]
+        items += [{**item, "group": "twins"} for item in json.loads(message["content"])]
+    reply = translation_reply(book, items, "ta", "twins")
+    translated = json.loads(reply["choices"][0]["message"]["content"])["translations"]
+    assert [text.split()[-1] for text in translated] == ["நல்லது", "கெட்டது"]
