@@ -31,7 +31,7 @@ from bench_predict import pictures  # noqa: E402
 from detector.script_settings import ScriptSettings  # noqa: E402
 from random_models import BLIP_SIZES, save_random_captioner, save_random_llm  # noqa: E402
 
-KINDS = ("PictureReader", "MemeScorer")
+KINDS = ("ReaderActor", "ScorerActor")
 
 
 class Settings(ScriptSettings):
@@ -169,7 +169,7 @@ def estimate(settings, folder: Path, run: dict) -> None:
     good = [row for row in run["rows"] if not row["error"]]
     reading = mean(sum(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr")) for row in good) / 1000
     tokens = mean_tokens(folder / "llm", good)
-    memory = run["memory"]["PictureReader"]
+    memory = run["memory"]["ReaderActor"]
     row_bytes, key_bytes = (
         sum(file.stat().st_size for file in (run["output"] / name).glob("*.parquet")) / len(run["rows"])
         for name in ("rows", "rows.checkpoint")
