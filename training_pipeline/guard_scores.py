@@ -68,8 +68,8 @@ def mean_probabilities(scores: list[np.ndarray]) -> np.ndarray:
 def label_logits(model, prompt: GuardPrompt, suffixes: list[list[int]], packed: bool = True) -> torch.Tensor:
     """Float32 logits of (ok, offensive) at each suffix's answer position, shape [n, 2]."""
     if packed:
-        row = pack_row(prompt.prefix_ids, suffixes, model.dtype)
-        logits = model(**row.model_inputs(model.device), use_cache=False).logits[0]
+        inputs = pack_row(prompt.prefix_ids, suffixes).model_inputs(model.device, model.dtype)
+        logits = model(**inputs, use_cache=False).logits[0]
     else:
         rows = [torch.tensor([prompt.prefix_ids + suffix], device=model.device) for suffix in suffixes]
         logits = torch.cat([model(row, use_cache=False, logits_to_keep=1).logits[0] for row in rows])

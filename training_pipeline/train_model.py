@@ -15,7 +15,7 @@ Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), token
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, DirectoryPath, Field
 from pydantic_settings import BaseSettings
@@ -38,6 +38,7 @@ RUN_IDENTITY = (
     "seed",
     "shuffle_labels",
     "packed_rows",
+    "dtype",
 )
 
 
@@ -75,6 +76,9 @@ class Settings(BaseSettings):
     seed: int = Field(1, description="seed of the adapters, the order of rows and the dropout")
     shuffle_labels: bool = Field(
         False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="what the frozen base multiplies in; auto is 16 bits where the device has them"
     )
     packed_rows: bool = Field(True, description="0 trains one example a row, for attention that cannot be packed")
     report_to: str = Field("tensorboard", description="where the Trainer reports: tensorboard, wandb or none")
@@ -131,7 +135,7 @@ def train(settings: Settings, splits: dict, run) -> str | None:
     model = load_lora_model(settings, prompt, memes)
     trainer = make_trainer(settings, model, prompt, memes, splits, scoring)
     trainer.train(resume_from_checkpoint=run.last_checkpoint)
-    metrics = trainer.evaluate()
+    metrics = metrics_of_best(trainer.state) or trainer.evaluate()
     metrics["tfidf_floor_auroc"] = tfidf_floor(splits, "validation")
     finish_run(settings, run, trainer, tokenizer, scoring, metrics)
     if not trainer.is_world_process_zero():
@@ -142,37 +146,35 @@ def train(settings: Settings, splits: dict, run) -> str | None:
     )
 
 
+def metrics_of_best(state) -> dict[str, float] | None:
+    """The evaluation of the weights that the Trainer loaded at its end; None where it never evaluated."""
+    found = [entry for entry in state.log_history if "eval_auroc" in entry and entry["step"] == state.best_global_step]
+    return dict(found[-1]) if found else None
+
+
 def load_lora_model(settings: Settings, prompt, memes: dict):
     """The NF4 base with fresh LoRA adapters on all linear layers."""
     import torch
-    from accelerate import PartialState
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig
 
-    from packed_rows import check_packable, prove_packable
+    from packed_rows import LARGEST_DIFFERENCE, check_packable, pack_row, prove_packable
+    from training.frozen_base import load_frozen_base, pick_dtype
+    from training.lora_linear import speed_up_adapters
+    from training.suffix_attention import try_suffix_attention
 
     longest = len(prompt.prefix_ids) + settings.max_text_tokens + len(prompt.suffix_ids)
     if settings.packed_rows:
         check_packable(AutoConfig.from_pretrained(settings.model_dir), longest)
     torch.manual_seed(settings.seed)
-    dtype = compute_dtype()
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
-    base = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir,
-        quantization_config=quantization,
-        dtype=dtype,
-        use_safetensors=True,
-        device_map={"": PartialState().local_process_index if torch.cuda.is_available() else "cpu"},
-    )
-    keep_weights_as_loaded(base)
-    # Checkpointing saves memory that only a GPU is short of.
-    base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=torch.cuda.is_available())
+    dtype = pick_dtype(settings.dtype)
+    base = load_frozen_base(settings.model_dir, dtype)
     if settings.packed_rows:
         batch = [suffix for meme in memes["train"][: settings.batch_size] for suffix in meme.suffixes]
         prove_packable(base, prompt.prefix_ids, batch, dtype)
-    return get_peft_model(
+        if base.device.type == "cpu":
+            try_suffix_attention(base, pack_row(prompt.prefix_ids, batch), LARGEST_DIFFERENCE[dtype])
+    model = get_peft_model(
         base,
         LoraConfig(
             r=settings.lora_r,
@@ -182,40 +184,24 @@ def load_lora_model(settings: Settings, prompt, memes: dict):
             task_type="CAUSAL_LM",
         ),
     )
-
-
-def keep_weights_as_loaded(base) -> None:
-    """Keep bitsandbytes from repacking the 4-bit weights at the first evaluation on CPUs with AVX512-BF16.
-
-    Its bfloat16 kernel rounds the scales, so training would go on with another base than it began with, and a resumed
-    run, which loads the weights anew, would differ from an unbroken one.
-    """
-    from bitsandbytes.nn import Linear4bit
-
-    for module in base.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def compute_dtype():
-    """bfloat16 where the GPU has it, float16 on older ones (Volta, Turing), float32 on the CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    if base.device.type == "cpu":
+        speed_up_adapters(model)
+    return model
 
 
 def make_trainer(settings: Settings, model, prompt, memes: dict, splits: dict, scoring: dict):
     from transformers import EarlyStoppingCallback
 
     from packed_trainer import PackedTrainer, RowCollator
+    from training.frozen_base import pick_dtype
+    from training.suffix_attention import ATTENTION_NAME
     from training_memes import CountEpochs, NoisyMemes
     from training_run import CarryScoring, ranking_metrics
 
     noisy = NoisyMemes(
         prompt, splits["train"], memes["train"], settings.text_noise, settings.max_text_tokens, settings.seed
     )
+    by_suffix = model.config._attn_implementation == ATTENTION_NAME
     stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []
     return PackedTrainer(
         model=model,
@@ -223,7 +209,7 @@ def make_trainer(settings: Settings, model, prompt, memes: dict, splits: dict, s
         prompt=prompt,
         train_dataset=noisy,
         eval_dataset=memes["validation"],
-        data_collator=RowCollator(prompt, compute_dtype(), settings.packed_rows),
+        data_collator=RowCollator(prompt, pick_dtype(settings.dtype), settings.packed_rows, by_suffix),
         processing_class=prompt.tokenizer,
         compute_metrics=ranking_metrics([row["language"] for row in splits["validation"]]),
         callbacks=[CountEpochs(noisy), *stopping, CarryScoring(scoring)],
@@ -234,7 +220,9 @@ def training_arguments(settings: Settings):
     import torch
     from transformers import TrainingArguments
 
-    dtype, on_gpu = compute_dtype(), torch.cuda.is_available()
+    from training.frozen_base import pick_dtype
+
+    dtype, on_gpu = pick_dtype(settings.dtype), torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(settings.output_dir),
         num_train_epochs=settings.epochs,
@@ -259,8 +247,9 @@ def training_arguments(settings: Settings):
         report_to=settings.report_to,
         remove_unused_columns=False,
         label_names=["labels"],
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
+        # On the CPU everything but the adapters is in the type already, and these cast for themselves.
+        bf16=on_gpu and dtype == torch.bfloat16,
+        fp16=on_gpu and dtype == torch.float16,
         use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=on_gpu,

@@ -6,11 +6,15 @@ are gathered into one batch, padded at their ends, and attend to policy + themse
 oneDNN multiplies in AMX tiles where the processor has them.
 """
 
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from packed_rows import PackedRow
 
 ATTENTION_NAME = "packed_suffixes"
 
@@ -49,12 +53,35 @@ def similar_lengths(lengths: list[int]) -> list[list[int]]:
     return batches
 
 
-def use_suffix_attention(model: nn.Module) -> None:
-    """Have the model call `suffix_attention`; its forward pass then wants `suffix_layout` and no attention mask."""
+def try_suffix_attention(model: Any, row: "PackedRow", tolerance: float) -> bool:
+    """Have `model` compute `suffix_attention` if `row` then gets the same answers; returns whether it does.
+
+    From then on it takes `row.model_inputs(..., by_suffix=True)`, or rows without any mask. `tolerance` is the logits'
+    difference relative to their spread.
+    """
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION_NAME, suffix_attention)
-    model.set_attn_implementation(ATTENTION_NAME)  # type: ignore[operator]  # a PreTrainedModel's
+    own, was_training = model.config._attn_implementation, model.training
+    model.eval()
+    expected = _logits(model, row, by_suffix=False)
+    try:
+        model.set_attn_implementation(ATTENTION_NAME)
+        found = _logits(model, row, by_suffix=True)
+        difference = (found - expected).norm() / (expected - expected.mean(-1, keepdim=True)).norm()
+        reason = None if difference <= tolerance else f"its logits would differ by {difference:.1%}"
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error)
+    model.train(was_training)
+    if reason is not None:
+        model.set_attn_implementation(own)
+        print(f"{type(model).__name__} keeps its own, slower attention: {reason}", file=sys.stderr)
+    return reason is None
+
+
+@torch.no_grad()
+def _logits(model: Any, row: "PackedRow", by_suffix: bool) -> torch.Tensor:
+    return model(**row.model_inputs(model.device, model.dtype, by_suffix), use_cache=False).logits.float()
 
 
 def suffix_attention(
