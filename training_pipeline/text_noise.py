@@ -1,4 +1,4 @@
-"""What reading text off a picture does to it: lost spaces, look-alikes, words that are not found, watermarks.
+"""What reading text off a picture does to it: capitals, lost spaces, look-alikes, words not found, watermarks.
 
 The data sets hold clean text; the container reads pictures. Training on some texts as OCR would give them keeps the
 guard model from leaning on any single word. The kinds are those that OCR of memes is known for; their rates are chosen,
@@ -8,6 +8,7 @@ not measured.
 import random
 
 LOST_SPACE, SWAPPED_LETTER, LOST_WORD, WATERMARK = 0.2, 0.04, 0.12, 0.15
+CAPITALS = 0.5  # memes are set in capitals, which written text hardly ever is
 LOOK_ALIKES = {
     "O": "0",
     "0": "O",
@@ -38,7 +39,7 @@ WATERMARKS = ("imgflip.com", "made with mematic", "@memes", "memegenerator.net",
 
 def as_read_by_ocr(text: str, language: str, choice: random.Random) -> str:
     """`text` with the faults of a reading; each kind of fault strikes half of the texts. Never empties a text."""
-    noisy = text
+    noisy = text.upper() if choice.random() < CAPITALS else text
     if choice.random() < 0.5:
         noisy = lose_words(noisy, language, choice)
     if choice.random() < 0.5:

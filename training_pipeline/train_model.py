@@ -35,6 +35,7 @@ RUN_IDENTITY = (
     "lora_dropout",
     "max_text_tokens",
     "text_noise",
+    "views_a_step",
     "seed",
     "shuffle_labels",
     "packed_rows",
@@ -68,6 +69,9 @@ class Settings(BaseSettings):
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout in front of the adapters")
     max_text_tokens: int = Field(256, ge=8, description="longer texts are cut, never the policy or the answer")
     text_noise: float = Field(0.0, ge=0, le=1, description="share of the texts trained on as OCR might misread them")
+    views_a_step: Literal["all", "one"] = Field(
+        "all", description="one: a view of each meme, drawn anew every epoch, for half the time; evaluations use all"
+    )
     eval_steps: int = Field(50, ge=1, description="optimizer steps between evaluations on the validation split")
     save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints; a multiple of EVAL_STEPS")
     early_stopping: int = Field(
@@ -199,7 +203,13 @@ def make_trainer(settings: Settings, model, prompt, memes: dict, splits: dict, s
     from training_run import CarryScoring, ranking_metrics
 
     noisy = NoisyMemes(
-        prompt, splits["train"], memes["train"], settings.text_noise, settings.max_text_tokens, settings.seed
+        prompt,
+        splits["train"],
+        memes["train"],
+        settings.text_noise,
+        settings.max_text_tokens,
+        settings.seed,
+        one_view=settings.views_a_step == "one",
     )
     by_suffix = model.config._attn_implementation == ATTENTION_NAME
     stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []

@@ -49,10 +49,18 @@ def test_views(prompt):
     assert view_texts(prompt, "  ", "a cat") == ["Image: a cat, Caption:"]
 
 
-def test_a_label_word_of_several_tokens_is_refused_with_the_remedy(base_dir):
+def test_label_words_that_begin_alike_are_refused_with_the_remedy(base_dir):
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
     with pytest.raises(ValueError, match="LABEL_WORDS"):
-        attach_guard(tokenizer, "{meme}", ("antidisestablishmentarianism", "safe"))
+        attach_guard(tokenizer, "{meme}", ("safetyish", "safe"))
+
+
+def test_a_label_word_of_several_tokens_is_known_by_its_first(base_dir):
+    tokenizer = AutoTokenizer.from_pretrained(base_dir)
+    scoring = attach_guard(tokenizer, "Is {meme} {unsafe} or {safe}?", ("unsafe-looking", "safe"))
+    assert scoring["label_words"] == {"offensive": "unsafe", "ok": "safe"}
+    assert "unsafe-looking" in tokenizer.chat_template
+    assert len(set(read_guard_prompt(tokenizer, scoring).label_token_ids)) == 2
 
 
 def test_a_policy_without_a_place_for_the_meme_is_refused(base_dir):
