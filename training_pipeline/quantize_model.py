@@ -245,7 +245,7 @@ def validation_probabilities(
     """Shape [memes]; the model is loaded from its folder, as predict.py loads it, and let go again."""
     from guard.scores import meme_probabilities, view_margins
 
-    return meme_probabilities(view_margins(load_guard_model(model_dir), prompt, memes), temperature)
+    return meme_probabilities(view_margins(load_guard_model(model_dir, "auto"), prompt, memes), temperature)
 
 
 def quantization_cost(labels: list[int], before: "np.ndarray", after: "np.ndarray") -> dict[str, float | None]:

@@ -88,7 +88,7 @@ def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tm
     assert "You moderate memes" in (tmp_path / "q8" / "chat_template.jinja").read_text()
     assert not (plain / "scoring.json").exists()
     assert json.loads((tmp_path / "q8" / "quantization.json").read_text())["cost"]["largest_difference"] < 0.02
-    assert load_guard_model(tmp_path / "q8").config.quantization_config.bits == 8
+    assert load_guard_model(tmp_path / "q8", "float32").config.quantization_config.bits == 8
     assert done.stdout.count(b"\n") == 1 and b"192 rows of the prompt" in done.stderr
 
 

@@ -1,0 +1,91 @@
+"""LoRA layers that multiply in the base's 16-bit type and keep their parameters in float32.
+
+PEFT casts every input to the adapter's float32 and back, and adds base and adapter by passes of their own over the
+output. Here the two small products go into the output of the large one, forwards and backwards, in the type of the
+base's weights; the gradients reach the float32 parameters.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import dropout
+
+
+def speed_up_adapters(model: nn.Module) -> int:
+    """Give each LoRA layer on a plain linear layer, in `model` (a PeftModel), the forward pass below; returns how many.
+
+    A layer of another kind (4-bit weights, several adapters, DoRA) keeps PEFT's.
+    """
+    from peft.tuners.lora import Linear
+
+    layers = [module for module in model.modules() if isinstance(module, Linear) and is_plain(module)]
+    for layer in layers:
+        layer.forward = _forward_of(layer)
+    return len(layers)
+
+
+def is_plain(layer: Any) -> bool:
+    return (
+        type(layer.get_base_layer()) is nn.Linear
+        and list(layer.lora_A) == list(layer.lora_B) == layer.active_adapters
+        and len(layer.lora_A) == 1
+        and not layer.lora_variant
+        and not layer.fan_in_fan_out
+        and layer.lora_B[layer.active_adapters[0]].bias is None
+    )
+
+
+def _forward_of(layer: Any) -> Any:
+    name = layer.active_adapters[0]
+    base, down, up = layer.get_base_layer(), layer.lora_A[name], layer.lora_B[name]
+    scaling, rate = layer.scaling[name], getattr(layer.lora_dropout[name], "p", 0.0)
+    peft_forward = layer.forward
+
+    def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if layer.merged or layer.disable_adapters:
+            return peft_forward(x, *args, **kwargs)
+        if rate and layer.training:
+            # Base and adapter see different inputs: two calls, of which the first has no adapter.
+            update = _low_rank(dropout(x, rate), down.weight, up.weight, scaling)
+            return base(x) + update
+        return _LoraLinear.apply(x, base.weight, base.bias, down.weight, up.weight, scaling)
+
+    return forward
+
+
+def _low_rank(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float) -> torch.Tensor:
+    return (x @ down.to(x.dtype).T) @ (up * scaling).to(x.dtype).T
+
+
+class _LoraLinear(torch.autograd.Function):
+    """x @ weight^T + bias + scaling * x @ down^T @ up^T, of which `down` [r, in] and `up` [out, r] are trained."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        down, up = down.to(x.dtype), (up * scaling).to(x.dtype)
+        inner = rows @ down.T
+        output = nn.functional.linear(rows, weight, bias).addmm_(inner, up.T)
+        ctx.save_for_backward(rows, weight, down, up, inner)
+        ctx.scaling = scaling
+        return output.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight, down, up, inner = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        of_inner = gradient @ up
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = (gradient @ weight).addmm_(of_inner, down).view(*gradients[0].shape[:-1], -1)
+        of_down, of_up = of_inner.T @ rows, gradient.T @ inner
+        return of_x, None, None, of_down.float(), of_up.float() * ctx.scaling, None
