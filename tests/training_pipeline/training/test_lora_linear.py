@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from training.lora_linear import speed_up_adapters
+from training.lora_linear import _LoraLinear, dropout_mask, speed_up_adapters
 
 TOKENS = torch.arange(5, 45)[None]
 
@@ -79,3 +79,27 @@ def test_dropout_falls_on_the_adapters_input_in_training_alone():
 def test_other_kinds_of_adapters_keep_pefts_forward_pass(changed):
     model = adapted(**changed)
     assert speed_up_adapters(model) == 0
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5])
+def test_the_mask_drops_its_share_and_keeps_the_mean(rate):
+    torch.manual_seed(1)
+    mask = dropout_mask(torch.ones(3, 100, 77), rate)
+    assert mask.shape == (300, 77) and len(mask.unique()) == 2
+    assert (mask == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
+    assert mask.mean().item() == pytest.approx(1, abs=0.02)
+    torch.manual_seed(1)
+    assert torch.equal(dropout_mask(torch.ones(3, 100, 77), rate), mask)
+
+
+def test_gradients_behind_a_mask_are_autograds():
+    torch.manual_seed(0)
+    x, weight, bias, down, up = (torch.randn(*shape) for shape in ((6, 8), (5, 8), (5,), (3, 8), (5, 3)))
+    kept = dropout_mask(x, 0.3)
+    for tensor in (x, down, up):
+        tensor.requires_grad_()
+    expected = x @ weight.T + bias + 2.0 * (x * kept) @ down.T @ up.T
+    output = _LoraLinear.apply(x, weight, bias, down, up, 2.0, kept)
+    torch.testing.assert_close(output, expected)
+    ours, theirs = (torch.autograd.grad(y.square().sum(), (x, down, up)) for y in (output, expected))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
