@@ -5,7 +5,7 @@
 # Build arguments: LLM and CAPTIONER, the model folders llm-gptq/ and captioner/ in docker/ or others below
 # docker/models/ (Docker follows no link out of its context, and .dockerignore lets no others in; build_image.sh takes
 # them from anywhere); BASE_IMAGE, a Debian with Python 3.11; PIP_INDEX_URL and PIP_EXTRA_INDEX_URL, for pip alone
-# (README: V100); REVISION, the commit. Wheels that lie in docker/wheels/ are taken instead of any index.
+# (docs/container.md: V100); REVISION, the commit. Wheels that lie in docker/wheels/ are taken instead of any index.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # Compilers, indexes and wheels stay in this stage: the image takes /opt/venv and one data file from it.

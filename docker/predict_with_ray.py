@@ -154,8 +154,7 @@ def connect(settings: Settings) -> None:
 def scored(settings: Settings, source: "PictureSource", filesystem: "FileSystem", folder: str) -> "Dataset":
     """The Ray data set of PREDICTIONS: read --> (leave out what is done) --> ReaderActor --> ScorerActor."""
     import ray
-    from ray.data import ActorPoolStrategy, DataContext
-    from ray.data.checkpoint import CheckpointConfig
+    from ray.data import ActorPoolStrategy
 
     from batch.actors import BATCHES_IN_FLIGHT, ReaderActor, ScorerActor
 
@@ -163,12 +162,7 @@ def scored(settings: Settings, source: "PictureSource", filesystem: "FileSystem"
     num_gpus = settings.num_gpus if settings.num_gpus is not None else float(resources.get("GPU", 0) > 0)
     readers = count_readers(settings.ocr_workers, resources.get("CPU", 0))
     shared = settings.for_another_process()
-    context = DataContext.get_current()
-    context.enable_progress_bars = sys.stderr.isatty()
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    context.checkpoint_config = CheckpointConfig(
-        "path", f"{folder}.checkpoint", override_filesystem=filesystem, delete_checkpoint_on_success=False
-    )
+    keep_what_is_done(filesystem, folder)
     rows = ray.data.read_datasource(source, override_num_blocks=len(source.parts), **LITTLE_CPU)
     return (
         rows.repartition(target_num_rows_per_block=settings.batch_size)
@@ -191,6 +185,19 @@ def scored(settings: Settings, source: "PictureSource", filesystem: "FileSystem"
                 size=settings.workers, max_tasks_in_flight_per_actor=BATCHES_IN_FLIGHT, max_concurrent_calls_per_actor=2
             ),
         )
+    )
+
+
+def keep_what_is_done(filesystem: "FileSystem", folder: str) -> None:
+    """Have Ray Data note beside OUTPUT which paths are in it, and leave them out of a later run."""
+    from ray.data import DataContext
+    from ray.data.checkpoint import CheckpointConfig
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = sys.stderr.isatty()
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context.checkpoint_config = CheckpointConfig(
+        "path", f"{folder}.checkpoint", override_filesystem=filesystem, delete_checkpoint_on_success=False
     )
 
 

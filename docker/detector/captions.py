@@ -11,11 +11,10 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch.nn.functional import scaled_dot_product_attention
 
 if TYPE_CHECKING:
-    from transformers import BertTokenizerFast, BlipForConditionalGeneration, BlipImageProcessorPil, EncoderDecoderCache
+    from transformers import BertTokenizerFast, BlipForConditionalGeneration, EncoderDecoderCache
 
 
 class UnusableCaptioner(Exception):
@@ -23,7 +22,7 @@ class UnusableCaptioner(Exception):
 
 
 class Captioner:
-    """Captions what `model_pixels` made of pictures; for one thread."""
+    """Captions what Reader made of pictures; for one thread."""
 
     def __init__(self, model: "BlipForConditionalGeneration", tokenizer: "BertTokenizerFast", max_new_tokens: int = 20):
         self.model = model
@@ -56,24 +55,6 @@ class Captioner:
             if finished.all():
                 break
         return torch.cat(chosen, dim=1)
-
-
-def model_pixels(image_processor: "BlipImageProcessorPil", picture: Image.Image) -> torch.Tensor:
-    """The captioner's input for one RGB picture: float32, shape [3, height, width] of the model's image size.
-
-    For any thread; the captioner itself may lie in another process.
-    """
-    return image_processor(images=picture, return_tensors="pt")["pixel_values"][0]
-
-
-def load_image_processor(model_dir: Path) -> "BlipImageProcessorPil":
-    """What makes a captioner's input of a picture, without the captioner; raises UnusableCaptioner."""
-    from transformers import BlipImageProcessorPil
-
-    try:
-        return BlipImageProcessorPil.from_pretrained(model_dir, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnusableCaptioner(f"no image processor of a BLIP captioning model: {error}") from error
 
 
 def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int) -> Captioner:

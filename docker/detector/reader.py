@@ -1,12 +1,11 @@
 """The part of the work that CPUs do, for any number of threads: decode an image, read its text, prepare its caption."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
-from detector.captions import UnusableCaptioner, load_image_processor, model_pixels
 from detector.device import quiet_libraries
 from detector.image_decoding import UnreadableImage, decode_image
 from detector.meme import Meme, Stopwatch
@@ -14,6 +13,7 @@ from detector.ocr import OcrEngine, meme_text
 from detector.settings import DetectorSettings, UnusableSetting
 
 if TYPE_CHECKING:
+    import torch
     from transformers import BlipImageProcessorPil
 
 
@@ -25,7 +25,7 @@ class Reader:
         self.image_processor = image_processor
         self.max_pixels = max_pixels
         # Of any image; computed here, so that no thread has anything left to import when the next model loads.
-        self.pixels_shape: torch.Size = model_pixels(image_processor, Image.new("RGB", (2, 2))).shape
+        self.pixels_shape = model_pixels(image_processor, Image.new("RGB", (2, 2))).shape
 
     def read(self, path: str, content: bytes | None = None) -> Meme:
         """The image at a local path, or of these bytes. Never raises: what fails becomes the meme's error."""
@@ -62,14 +62,27 @@ class Reader:
         meme.text = meme_text(meme.lines)
 
 
+def model_pixels(image_processor: "BlipImageProcessorPil", picture: Image.Image) -> "torch.Tensor":
+    """The captioner's input for one RGB picture: float32, shape [3, height, width] of the model's image size."""
+    return image_processor(images=picture, return_tensors="pt")["pixel_values"][0]
+
+
 def load_reader(settings: DetectorSettings, workers: int = 1) -> Reader:
     """A reader for `workers` threads; raises UnusableSetting. OCR loads while transformers is imported."""
     exact = settings.dtype == "float32"
     with ThreadPoolExecutor(1, thread_name_prefix="load-ocr") as loading:
         ocr = loading.submit(OcrEngine, settings.tessdata_prefix, workers, exact=exact)
         quiet_libraries()
-        try:
-            image_processor = load_image_processor(settings.caption_model_dir)
-        except UnusableCaptioner as error:
-            raise UnusableSetting(f"CAPTION_MODEL_DIR={settings.caption_model_dir}: {error}") from error
+        image_processor = load_image_processor(settings.caption_model_dir)
         return Reader(ocr.result(), image_processor, settings.max_megapixels * 1_000_000)
+
+
+def load_image_processor(caption_model_dir: Path) -> "BlipImageProcessorPil":
+    """What makes a captioner's input of a picture, without the captioner; raises UnusableSetting."""
+    from transformers import BlipImageProcessorPil
+
+    try:
+        return BlipImageProcessorPil.from_pretrained(caption_model_dir, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"CAPTION_MODEL_DIR={caption_model_dir}: no image processor of a BLIP captioning model: {error}"
+        raise UnusableSetting(message) from error

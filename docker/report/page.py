@@ -8,11 +8,14 @@ pictures, nothing else. It works from file://, where there are no headers.
 import base64
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detector.meme import OcrLine, printed
 from report.rows import Row, valid_unicode
 from report.thumbnails import Thumbnail
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FOLDER = Path(__file__).resolve().parent / "templates"
 STYLES = ("report.css", "gallery.css")
@@ -67,21 +70,11 @@ def render_page(
     seed: int,
 ) -> str:
     """The whole page as HTML. A row is a `unit`: a picture or a text; `sources`: (variable, file name)."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     style, script = (
         "".join((FOLDER / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
     )
     named = {name: charts.get(name) for name in ("histogram", "roc", "precision_recall", "reliability")}
-    return environment.get_template("page.html.j2").render(
+    return page_template().render(
         title=valid_unicode(title),
         report=report,
         measured=report["measured"],
@@ -106,6 +99,20 @@ def render_page(
         resamples=resamples,
         seed=seed,
     )
+
+
+def page_template() -> "Template":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    return environment.get_template("page.html.j2")
 
 
 def content_security_policy(style: str, script: str) -> str:

@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image
 
-from detector.captions import load_captioner, load_image_processor, model_pixels
+from detector.captions import load_captioner
+from detector.reader import load_image_processor, model_pixels
 
 
 @pytest.fixture(scope="module")
