@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from pydantic import Field, field_validator, model_validator
 
-from guard.model_folder import MAX_TEXT_TOKENS, Scoring, check_model_folder, load_guard_model, read_scoring
+from guard.model_folder import (
+    DTYPE_MEANING,
+    MAX_TEXT_TOKENS,
+    Dtype,
+    Scoring,
+    check_model_folder,
+    load_guard_model,
+    read_scoring,
+)
 from guard.output_files import check_writable, claim_stdout, explained_write_errors, write_json
 from guard.script_settings import ScriptSettings
 
@@ -61,6 +69,7 @@ class Settings(ScriptSettings):
     least_precision: float = Field(
         0.95, gt=0, le=1, description="share of right alarms at the high-precision threshold"
     )
+    dtype: Dtype = Field("auto", description=DTYPE_MEANING)
     bootstrap_samples: int = Field(1000, ge=100, description="resamples of groups behind each 95 % interval")
     seed: int = Field(1, description="seed of the resampling")
 
@@ -150,7 +159,7 @@ def score(settings: Settings, rows: list["MemeRow"]) -> tuple["Scores", Scoring]
         prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
     except ValueError as error:
         raise SystemExit(f"evaluate_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
-    return score_rows(load_guard_model(settings.model_dir), prompt, rows), scoring
+    return score_rows(load_guard_model(settings.model_dir, settings.dtype), prompt, rows), scoring
 
 
 def evaluate(

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 GROUP_SIZES = (128, 64, 32)
 LEAST_CALIBRATION_ROWS = 256
+# A policy of 220 tokens is then a fifth of what is read, where a row a view would make it four fifths.
+CALIBRATION_TOKENS_A_ROW = 1024
 
 
 def number_where_one(text: object) -> object:
@@ -76,7 +78,7 @@ class Settings(ScriptSettings):
     # The environment gives text, which a Literal of numbers does not take.
     bits: Annotated[Literal[4, 8], BeforeValidator(number_where_one)] = Field(4, description="bits a weight: 4 or 8")
     calibration_rows: int = Field(
-        256, ge=LEAST_CALIBRATION_ROWS, description="rows of the prompt, drawn from the train split, that calibrate"
+        256, ge=LEAST_CALIBRATION_ROWS, description="views of memes, drawn from the train split, that calibrate"
     )
     max_text_tokens: int | None = Field(
         None,
@@ -187,20 +189,28 @@ def read_splits(dataset_dir: Path) -> dict[str, list["MemeRow"]]:
 
 
 def calibration_prompts(prompt: "GuardPrompt", train: list["MemeRow"], settings: Settings) -> list[list[int]]:
-    """Token rows of the whole question, both views, of rows drawn over the whole split: every language and label."""
+    """Token rows that calibrate: the policy, then as many views of memes as a row holds.
+
+    GPTQ asks what each layer's inputs look like, for which the policy need not be read anew for every view. The views
+    are drawn over the whole split: every language and label, both views.
+    """
     import random
 
     from guard.template import encode_memes
 
     chosen = random.Random(settings.seed).sample(train, min(settings.calibration_rows, len(train)))
-    rows = [prompt.prefix_ids + suffix for meme in encode_memes(prompt, chosen) for suffix in meme.suffixes]
-    if len(rows) < settings.calibration_rows:
+    views = [suffix for meme in encode_memes(prompt, chosen) for suffix in meme.suffixes]
+    if len(views) < settings.calibration_rows:
         print(
-            f"the train split gives only {len(rows)} rows of the prompt to calibrate on, of "
-            f"{settings.calibration_rows} wanted",
+            f"the train split gives only {len(views)} views to calibrate on, of {settings.calibration_rows} wanted",
             file=sys.stderr,
         )
-    return random.Random(settings.seed).sample(rows, min(settings.calibration_rows, len(rows)))
+    rows: list[list[int]] = []
+    for view in random.Random(settings.seed).sample(views, min(settings.calibration_rows, len(views))):
+        if not rows or len(rows[-1]) + len(view) > CALIBRATION_TOKENS_A_ROW:
+            rows.append(list(prompt.prefix_ids))
+        rows[-1] += view
+    return rows
 
 
 def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]], group_size: int) -> None:
@@ -217,7 +227,7 @@ def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]]
             QuantizeConfig(bits=settings.bits, group_size=group_size, sym=True, desc_act=False),
             trust_remote_code=False,
         )
-        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration], batch_size=8)
+        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration], batch_size=2)
         model.save(str(folder))
 
 
@@ -245,7 +255,7 @@ def validation_probabilities(
     """Shape [memes]; the model is loaded from its folder, as predict.py loads it, and let go again."""
     from guard.scores import meme_probabilities, view_margins
 
-    return meme_probabilities(view_margins(load_guard_model(model_dir), prompt, memes), temperature)
+    return meme_probabilities(view_margins(load_guard_model(model_dir, "auto"), prompt, memes), temperature)
 
 
 def quantization_cost(labels: list[int], before: "np.ndarray", after: "np.ndarray") -> dict[str, float | None]:

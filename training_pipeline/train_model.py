@@ -16,18 +16,26 @@ Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), token
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, DirectoryPath, Field
 
-from guard.model_folder import MAX_TEXT_TOKENS, Scoring, check_model_folder, compute_dtype, weights_fingerprint
+from guard.model_folder import (
+    DTYPE_MEANING,
+    MAX_TEXT_TOKENS,
+    Dtype,
+    Scoring,
+    check_model_folder,
+    compute_dtype,
+    weights_fingerprint,
+)
 from guard.output_files import claim_stdout, explained_write_errors
 from guard.script_settings import ScriptSettings
 from memes.defaults import beside, name_defaults, newest_dataset
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import TrainingArguments
+    from transformers import TrainerState, TrainingArguments
 
     from guard.template import EncodedMeme, GuardPrompt
     from memes.rows import MemeRow
@@ -46,9 +54,11 @@ RUN_IDENTITY = (
     "lora_dropout",
     "max_text_tokens",
     "text_noise",
+    "views_a_step",
     "seed",
     "shuffle_labels",
     "packed_rows",
+    "dtype",
 )
 
 
@@ -96,6 +106,9 @@ class Settings(ScriptSettings):
         MAX_TEXT_TOKENS, ge=8, description="token limit of a view, kept in scoring.json; longer texts are cut"
     )
     text_noise: float = Field(0.0, ge=0, le=1, description="share of the texts trained on as OCR might misread them")
+    views_a_step: Literal["all", "one"] = Field(
+        "all", description="one: a view of each meme, drawn anew every epoch, for half the time; evaluations use all"
+    )
     eval_steps: int = Field(50, ge=1, description="optimizer steps between evaluations on the validation split")
     save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints; a multiple of EVAL_STEPS")
     early_stopping: int = Field(
@@ -105,6 +118,7 @@ class Settings(ScriptSettings):
     shuffle_labels: bool = Field(
         False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5"
     )
+    dtype: Dtype = Field("auto", description=DTYPE_MEANING)
     packed_rows: bool = Field(True, description="0 trains one example a row, for attention that cannot be packed")
     report_to: str = Field("tensorboard", description="where the Trainer reports: tensorboard, wandb or none")
 
@@ -171,7 +185,7 @@ def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") ->
     model = load_lora_model(settings, prompt, memes["train"])
     trainer = make_trainer(settings, model, prompt, memes, splits, scoring)
     trainer.train(resume_from_checkpoint=run.last_checkpoint)
-    metrics = trainer.evaluate()
+    metrics = metrics_of_best(trainer.state) or trainer.evaluate()
     metrics["tfidf_auroc"] = tfidf_auroc(splits["train"], splits["validation"])
     sources = {"model_dir": str(settings.model_dir), "dataset_dir": settings.dataset_dir}
     finish_run(run, trainer, scoring, metrics, sources)
@@ -183,24 +197,35 @@ def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") ->
     )
 
 
+def metrics_of_best(state: "TrainerState") -> dict[str, float] | None:
+    """The evaluation of the weights that the Trainer loaded at its end; None where it never evaluated."""
+    found = [entry for entry in state.log_history if "eval_auroc" in entry and entry["step"] == state.best_global_step]
+    return dict(found[-1]) if found else None
+
+
 def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["EncodedMeme"]) -> "PeftModel":
-    """The NF4 base with fresh LoRA adapters on all linear layers; `memes` are those to be trained on."""
+    """The frozen base with fresh LoRA adapters on all linear layers; `memes` are those to be trained on."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig
 
-    from guard.packed_rows import check_packable, prove_packable
-    from training.nf4_base import load_nf4_base
+    from guard.packed_rows import LARGEST_DIFFERENCE, check_packable, pack_row, prove_packable
+    from guard.suffix_attention import try_suffix_attention
+    from training.frozen_base import load_frozen_base
+    from training.lora_linear import speed_up_adapters
 
     longest = len(prompt.prefix_ids) + prompt.max_text_tokens + len(prompt.suffix_ids)
     if settings.packed_rows:
         check_packable(AutoConfig.from_pretrained(settings.model_dir), longest)
     torch.manual_seed(settings.seed)
-    base = load_nf4_base(settings.model_dir)
+    dtype = compute_dtype(settings.dtype)
+    base = load_frozen_base(settings.model_dir, dtype)
     if settings.packed_rows:
         batch = [suffix for meme in memes[: settings.batch_size] for suffix in meme.suffixes]
-        prove_packable(base, prompt.prefix_ids, batch, compute_dtype())
-    return get_peft_model(
+        prove_packable(base, prompt.prefix_ids, batch, dtype)
+        if base.device.type == "cpu":
+            try_suffix_attention(base, pack_row(prompt.prefix_ids, batch), LARGEST_DIFFERENCE[dtype])
+    model = get_peft_model(
         base,
         LoraConfig(
             r=settings.lora_r,
@@ -210,6 +235,9 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
             task_type="CAUSAL_LM",
         ),
     )
+    if base.device.type == "cpu":
+        speed_up_adapters(model)
+    return model
 
 
 def make_trainer(
@@ -222,11 +250,14 @@ def make_trainer(
 ) -> "PackedTrainer":
     from transformers import EarlyStoppingCallback
 
+    from guard.suffix_attention import ATTENTION_NAME
     from training.noisy_memes import CountEpochs, NoisyMemes
     from training.packed_trainer import PackedTrainer, RowCollator, ranking_metrics
     from training.run_folder import CarryScoring
 
-    noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.seed)
+    one_view = settings.views_a_step == "one"
+    noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.seed, one_view)
+    by_suffix = model.config._attn_implementation == ATTENTION_NAME
     stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []
     return PackedTrainer(
         model=model,
@@ -234,7 +265,7 @@ def make_trainer(
         prompt=prompt,
         train_dataset=noisy,
         eval_dataset=memes["validation"],
-        data_collator=RowCollator(prompt, compute_dtype(), settings.packed_rows),
+        data_collator=RowCollator(prompt, compute_dtype(settings.dtype), settings.packed_rows, by_suffix),
         processing_class=prompt.tokenizer,
         compute_metrics=ranking_metrics([row["language"] or "unknown" for row in splits["validation"]]),
         callbacks=[CountEpochs(noisy), *stopping, CarryScoring(scoring)],
@@ -245,7 +276,7 @@ def training_arguments(settings: Settings) -> "TrainingArguments":
     import torch
     from transformers import TrainingArguments
 
-    dtype, on_gpu = compute_dtype(), torch.cuda.is_available()
+    dtype, on_gpu = compute_dtype(settings.dtype), torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(settings.output_dir),
         num_train_epochs=settings.epochs,
@@ -270,8 +301,9 @@ def training_arguments(settings: Settings) -> "TrainingArguments":
         report_to=settings.report_to,
         remove_unused_columns=False,
         label_names=["labels"],
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
+        # On the CPU everything but the adapters is in the type already, and these cast for themselves.
+        bf16=on_gpu and dtype == torch.bfloat16,
+        fp16=on_gpu and dtype == torch.float16,
         use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=on_gpu,

@@ -29,12 +29,12 @@ def test_a_guard_model_is_not_attached_twice(base_dir, run_script, tmp_path):
     assert not (tmp_path / "again").exists()
 
 
-def test_label_words_must_be_two_and_one_token_each(base_dir, run_script, tmp_path):
+def test_label_words_must_be_two_that_begin_differently(base_dir, run_script, tmp_path):
     settings = {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard"}
     refused = run_script(SCRIPT, {**settings, "LABEL_WORDS": "unsafe"}, timeout=120)
     assert refused.returncode == 2 and b"LABEL_WORDS=unsafe" in refused.stderr
-    refused = run_script(SCRIPT, {**settings, "LABEL_WORDS": "antidisestablishmentarianism,safe"})
-    assert refused.returncode == 1 and b"not one token each" in refused.stderr
+    refused = run_script(SCRIPT, {**settings, "LABEL_WORDS": "safetyish,safe"})
+    assert refused.returncode == 1 and b"cannot be told apart" in refused.stderr
     assert not (tmp_path / "guard").exists()
 
 

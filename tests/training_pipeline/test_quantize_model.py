@@ -88,8 +88,8 @@ def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tm
     assert "You moderate memes" in (tmp_path / "q8" / "chat_template.jinja").read_text()
     assert not (plain / "scoring.json").exists()
     assert json.loads((tmp_path / "q8" / "quantization.json").read_text())["cost"]["largest_difference"] < 0.02
-    assert load_guard_model(tmp_path / "q8").config.quantization_config.bits == 8
-    assert done.stdout.count(b"\n") == 1 and b"192 rows of the prompt" in done.stderr
+    assert load_guard_model(tmp_path / "q8", "float32").config.quantization_config.bits == 8
+    assert done.stdout.count(b"\n") == 1 and b"192 views to calibrate on" in done.stderr
 
 
 def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir):
@@ -100,10 +100,12 @@ def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir)
     settings = Settings(MODEL_DIR=base_dir, DATASET_DIR=dataset_dir, OUTPUT_DIR="q")
     train = read_splits(dataset_dir)["train"]
     rows = calibration_prompts(prompt, train * 4, settings)
-    assert len(rows) == 256
+    # The policy once a row, then whole views, 256 in all.
+    assert all(row[: len(prompt.prefix_ids)] == prompt.prefix_ids and len(row) <= 1024 for row in rows)
     texts = [prompt.tokenizer.decode(row) for row in rows]
-    assert all(text.count("<meme>") == text.count("</meme>") == 1 for text in texts)
-    assert 64 < sum("Image:" in text for text in texts) < 192
+    assert [text.count("<meme>") for text in texts] == [1] * len(rows)
+    assert sum(text.count("</meme>") for text in texts) == 256
+    assert 64 < sum(text.count("Image:") for text in texts) < 192
 
 
 @pytest.mark.parametrize(("width", "group_size"), [(256, 128), (192, 64), (96, 32), (100, None)])

@@ -136,6 +136,7 @@ def plain_run(base_dir, dataset_dir, run_script, tmp_path_factory):
             "OUTPUT_DIR": folder,
             **TINY_RUN,
             "LORA_DROPOUT": "0",
+            "DTYPE": "float32",
             **settings,
         }
         process = run_script(SCRIPT, variables, launcher=launcher)

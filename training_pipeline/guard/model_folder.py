@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from guard.output_files import script_name
 
@@ -17,6 +17,8 @@ TRAINING_FILE = "training.json"
 # Longer texts are cut. Also the limit of a scoring.json that is older than the field.
 MAX_TEXT_TOKENS = 256
 SAMPLED_BYTES = 4096
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+DTYPE_MEANING = "what the model multiplies in; auto is 16 bits where the device multiplies in them"
 
 
 class Scoring(TypedDict):
@@ -96,23 +98,32 @@ def folder_megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def compute_dtype() -> "torch.dtype":
-    """bfloat16 where the GPU has it, float16 on older ones (Volta, Turing), float32 on the CPU."""
+def compute_dtype(requested: Dtype = "auto") -> "torch.dtype":
+    """What a model multiplies in, as predict.py picks it: `auto` is 16 bits where the device multiplies in them.
+
+    bfloat16 on GPUs from Ampere on, float16 on those before (Volta, Turing); on the CPU bfloat16 with AMX or
+    AVX512-BF16, else float32, since PyTorch emulates bfloat16 there.
+    """
     import torch
 
-    if not torch.cuda.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    if requested != "auto":
+        found: torch.dtype = getattr(torch, requested)
+        return found
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    multiplies = any(check is not None and check() for check in checks)
+    return torch.bfloat16 if multiplies else torch.float32
 
 
-def load_guard_model(model_dir: Path) -> "PreTrainedModel":
-    """A guard model for scoring, 16-bit or GPTQ, in the device's compute type."""
+def load_guard_model(model_dir: Path, dtype: Dtype) -> "PreTrainedModel":
+    """A guard model for scoring, 16-bit or GPTQ, that multiplies in `dtype`."""
     import torch
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(
         model_dir,
-        dtype=compute_dtype(),
+        dtype=compute_dtype(dtype),
         use_safetensors=True,
         attn_implementation="sdpa",
         device_map={"": 0 if torch.cuda.is_available() else "cpu"},

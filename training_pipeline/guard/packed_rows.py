@@ -9,9 +9,11 @@ Prior art: Prefix Grouper (shared-prefix GRPO training), Tree Training, OpenPipe
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from guard.suffix_attention import SuffixLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -29,47 +31,52 @@ class PackedRow:
 
     input_ids: torch.Tensor  # [1, L]
     position_ids: torch.Tensor  # [1, L], restarting at P for every suffix
-    attention_mask: torch.Tensor  # [1, 1, L, L], added to the attention scores: 0 or the dtype's minimum
     answer_positions: torch.Tensor  # [n], each suffix's last token: its next-token logits are the answer
+    prefix_length: int
+    suffix_lengths: list[int]
 
-    def model_inputs(self, device: torch.device | str) -> dict[str, torch.Tensor]:
+    def model_inputs(self, device: torch.device | str, dtype: torch.dtype, by_suffix: bool = False) -> dict[str, Any]:
+        """Keyword arguments of a causal LM's forward pass.
+
+        `by_suffix` is for a model that computes `suffix_attention`; any other needs the mask, [1, 1, L, L] of `dtype`.
+        """
+        seen: dict[str, Any]
+        if by_suffix:
+            seen = {"suffix_layout": SuffixLayout.of(self.prefix_length, self.suffix_lengths)}
+        else:
+            seen = {"attention_mask": self.attention_mask(dtype).to(device)}
         return {
             "input_ids": self.input_ids.to(device),
             "position_ids": self.position_ids.to(device),
-            "attention_mask": self.attention_mask.to(device),
             "logits_to_keep": self.answer_positions.to(device),
+            **seen,
         }
 
+    def attention_mask(self, dtype: torch.dtype) -> torch.Tensor:
+        """[1, 1, L, L], added to the attention scores: 0, or the dtype's minimum for what a token must not see.
 
-def pack_row(prefix_ids: list[int], suffixes: list[list[int]], dtype: torch.dtype = torch.float32) -> PackedRow:
+        A token sees what comes before it in the prefix and in its own suffix.
+        """
+        sizes = torch.tensor([self.prefix_length, *self.suffix_lengths])
+        owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)  # 0 is the prefix, k the k-th suffix
+        causal = torch.ones(len(owner), len(owner)).tril().bool()
+        visible = causal & ((owner[None, :] == owner[:, None]) | (owner[None, :] == 0))
+        return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)[None, None]
+
+
+def pack_row(prefix_ids: list[int], suffixes: list[list[int]]) -> PackedRow:
     """Pack suffixes (token lists, none empty) behind one prefix."""
-    prefix_length = len(prefix_ids)
-    lengths = torch.tensor([len(suffix) for suffix in suffixes])
-    flat = prefix_ids + [token for suffix in suffixes for token in suffix]
-    # Owner 0 is the prefix, owner k the k-th suffix.
-    owner = torch.cat(
-        [
-            torch.zeros(prefix_length, dtype=torch.long),
-            torch.repeat_interleave(torch.arange(1, len(suffixes) + 1), lengths),
-        ]
-    )
-    ends = prefix_length + lengths.cumsum(0)
-    starts = torch.cat([torch.zeros(1, dtype=torch.long), ends - lengths])
-    within = torch.arange(len(flat)) - starts[owner]
-    positions = torch.where(owner == 0, within, within + prefix_length)
+    lengths = [len(suffix) for suffix in suffixes]
+    positions = [*range(len(prefix_ids))]
+    for length in lengths:
+        positions.extend(range(len(prefix_ids), len(prefix_ids) + length))
     return PackedRow(
-        input_ids=torch.tensor([flat]),
-        position_ids=positions[None],
-        attention_mask=_owner_mask(owner, dtype),
-        answer_positions=ends - 1,
+        input_ids=torch.tensor([prefix_ids + [token for suffix in suffixes for token in suffix]]),
+        position_ids=torch.tensor([positions]),
+        answer_positions=len(prefix_ids) + torch.tensor(lengths).cumsum(0) - 1,
+        prefix_length=len(prefix_ids),
+        suffix_lengths=lengths,
     )
-
-
-def _owner_mask(owner: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """[1, 1, L, L]: causal, within one's own suffix and the prefix."""
-    causal = torch.ones(len(owner), len(owner)).tril().bool()
-    visible = causal & ((owner[None, :] == owner[:, None]) | (owner[None, :] == 0))
-    return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)[None, None]
 
 
 def check_packable(config: "PreTrainedConfig", longest: int) -> None:
@@ -113,9 +120,9 @@ def prove_packable(
     was_training = model.training
     model.eval()
     alone = torch.stack([_last_logits(model, prefix_ids + suffix) for suffix in (suffixes[0], suffixes[-1])])
-    row = pack_row(prefix_ids, suffixes, model.dtype)
+    inputs = pack_row(prefix_ids, suffixes).model_inputs(model.device, model.dtype)
     try:
-        packed = model(**row.model_inputs(model.device), use_cache=False).logits[0].float()
+        packed = model(**inputs, use_cache=False).logits[0].float()
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:

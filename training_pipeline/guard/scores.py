@@ -1,19 +1,24 @@
 """Score memes with a guard model: packed rows in, one probability of `offensive` a view out."""
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from guard.packed_rows import check_packable, pack_row, prove_packable
+from guard.packed_rows import LARGEST_DIFFERENCE, check_packable, pack_row, prove_packable
+from guard.suffix_attention import try_suffix_attention
 from guard.template import EncodedMeme, GuardPrompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# The mask's cost grows with the square of the row: 8 memes took 0.7 of the time of 16 on the CPU, 32 1.7 times as long.
-MEMES_A_ROW = 8
+# With a mask, whose cost grows with the square of the row: on the CPU 8 memes took 0.7 of the time of 16.
+MASKED_TOKENS_A_ROW = 700
+# Without one the policy is all that a row adds, and long rows share it among more memes.
+TOKENS_A_ROW = 4096
+PROOF_ROWS = 16
 # What predict.py answers (its FALLBACK_PROBABILITY) for a meme that has neither text nor caption.
 UNSCORED = 0.5
 
@@ -22,37 +27,60 @@ UNSCORED = 0.5
 def view_margins(model: "PreTrainedModel", prompt: GuardPrompt, memes: list[EncodedMeme]) -> list[np.ndarray]:
     """Per meme, logit(offensive) - logit(ok) by view, float32, shape [views]."""
     model.eval()
-    packed = is_packable(model, prompt, memes)
-    margins: list[np.ndarray] = []
-    for start in range(0, len(memes), MEMES_A_ROW):
-        batch = memes[start : start + MEMES_A_ROW]
-        suffixes = [suffix for meme in batch for suffix in meme.suffixes]
-        logits = label_logits(model, prompt, suffixes, packed) if suffixes else torch.zeros(0, 2)
-        ends = np.cumsum([len(meme.suffixes) for meme in batch])
-        margins.extend(np.split((logits[:, 1] - logits[:, 0]).cpu().numpy(), ends[:-1]))
-    return margins
-
-
-def is_packable(model: "PreTrainedModel", prompt: GuardPrompt, memes: list[EncodedMeme]) -> bool:
-    """False for attention that packed rows would change (short windows, linear attention): then a row a view."""
     suffixes = [suffix for meme in memes for suffix in meme.suffixes]
+    margins = np.zeros(len(suffixes), dtype=np.float32)
+    packed = is_packable(model, prompt, suffixes)
+    by_suffix = packed and computes_by_suffix(model, prompt, suffixes)
+    # Similar lengths come to lie in one row: attention by suffix pads within it.
+    order = sorted(range(len(suffixes)), key=lambda index: len(suffixes[index]))
+    for row in cut_to_budget(order, suffixes, TOKENS_A_ROW if by_suffix else MASKED_TOKENS_A_ROW):
+        logits = label_logits(model, prompt, [suffixes[index] for index in row], packed, by_suffix)
+        margins[row] = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+    ends = np.cumsum([len(meme.suffixes) for meme in memes])
+    return np.split(margins, ends[:-1]) if memes else []
+
+
+def cut_to_budget(order: list[int], suffixes: list[list[int]], tokens_a_row: int) -> Iterator[list[int]]:
+    """Indices of suffixes, in `order`, in rows of at most `tokens_a_row` tokens; a longer suffix is a row alone."""
+    row: list[int] = []
+    used = 0
+    for index in order:
+        if row and used + len(suffixes[index]) > tokens_a_row:
+            yield row
+            row, used = [], 0
+        row.append(index)
+        used += len(suffixes[index])
+    if row:
+        yield row
+
+
+def is_packable(model: "PreTrainedModel", prompt: GuardPrompt, suffixes: list[list[int]]) -> bool:
+    """False for attention that packed rows would change (short windows, linear attention): then a row a view."""
     try:
         check_packable(model.config, len(prompt.prefix_ids) + max(map(len, suffixes), default=0))
         if suffixes:
-            prove_packable(model, prompt.prefix_ids, suffixes[:MEMES_A_ROW], model.dtype)
+            prove_packable(model, prompt.prefix_ids, suffixes[:PROOF_ROWS], model.dtype)
     except ValueError as error:
         print(f"scoring one view a row, which is slower: {str(error).split(';')[0]}", file=sys.stderr)
         return False
     return True
 
 
+def computes_by_suffix(model: "PreTrainedModel", prompt: GuardPrompt, suffixes: list[list[int]]) -> bool:
+    """Have a model on the CPU attend suffix by suffix, if that gives the same answers; returns whether it does."""
+    if not suffixes or model.device.type != "cpu":
+        return False
+    row = pack_row(prompt.prefix_ids, suffixes[:PROOF_ROWS])
+    return try_suffix_attention(model, row, LARGEST_DIFFERENCE[model.dtype])
+
+
 def label_logits(
-    model: "PreTrainedModel", prompt: GuardPrompt, suffixes: list[list[int]], packed: bool
+    model: "PreTrainedModel", prompt: GuardPrompt, suffixes: list[list[int]], packed: bool, by_suffix: bool = False
 ) -> torch.Tensor:
     """Float32 logits of (ok, offensive) at each suffix's answer position, shape [n, 2]."""
     if packed:
-        row = pack_row(prompt.prefix_ids, suffixes, model.dtype)
-        logits = model(**row.model_inputs(model.device), use_cache=False).logits[0]
+        inputs = pack_row(prompt.prefix_ids, suffixes).model_inputs(model.device, model.dtype, by_suffix)
+        logits = model(**inputs, use_cache=False).logits[0]
     else:
         rows = [torch.tensor([prompt.prefix_ids + suffix], device=model.device) for suffix in suffixes]
         logits = torch.cat([model(row, use_cache=False, logits_to_keep=1).logits[0] for row in rows])

@@ -98,9 +98,9 @@ def attach_guard(
     tokenizer.chat_template = guard_template(tokenizer, policy, label_words)
     _, suffix = around(tokenizer, SENTINEL, SENTINEL)
     # A SentencePiece model answers "Assistant:" with " unsafe"; one whose turn ends in a newline with "unsafe".
-    for space in ("", " "):
-        words = [space + word.strip() for word in label_words]
-        if all(len(_tokens_after(tokenizer, suffix, word)) == 1 for word in words):
+    spaces = ("",) if suffix[-1:].isspace() else ("", " ")
+    for space in spaces:
+        if words := answer_tokens(tokenizer, suffix, [space + word.strip() for word in label_words]):
             return {
                 "label_words": {"offensive": words[0], "ok": words[1]},
                 "views": VIEWS,
@@ -109,9 +109,27 @@ def attach_guard(
                 "max_text_tokens": max_text_tokens,
             }
     raise ValueError(
-        f"{' and '.join(label_words)} are not one token each for this tokenizer; "
-        "set LABEL_WORDS to two words that are, such as LABEL_WORDS=bad,good"
+        f"{' and '.join(label_words)} cannot be told apart by one token for this tokenizer; "
+        "set LABEL_WORDS to two words that can, such as LABEL_WORDS=bad,good"
     )
+
+
+def answer_tokens(tokenizer: "PreTrainedTokenizerBase", suffix: str, words: list[str]) -> list[str] | None:
+    """The token, as text, that stands for each word behind `suffix`: the word itself, or what sets it apart.
+
+    A model whose turn ends in a newline begins "unsafe" with "uns" where only " unsafe", with a space that nobody
+    writes there, is one token. None where the first tokens are the same or no part of the words, or where the turn
+    ends in no white space and the words are more than one token.
+    """
+    ids = [_tokens_after(tokenizer, suffix, word) for word in words]
+    if all(len(found) == 1 for found in ids):
+        return words
+    pieces = [tokenizer.decode(found[:1]) for found in ids]
+    fit = [
+        piece.strip() and word.startswith(piece) and _tokens_after(tokenizer, suffix, piece) == found[:1]
+        for piece, word, found in zip(pieces, words, ids, strict=True)
+    ]
+    return pieces if suffix[-1:].isspace() and all(fit) and pieces[0] != pieces[1] else None
 
 
 def load_guard_prompt(model_dir: Path, max_text_tokens: int | None = None) -> tuple[GuardPrompt, Scoring]:

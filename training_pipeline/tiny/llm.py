@@ -158,7 +158,7 @@ def lesson_losses(
     """Mean next-token loss on the contents and, apart from it, mean cross-entropy of the answers."""
     before, behind = frame
     row = pack_row(before, [content + behind for content in content_ids])
-    logits = model(**row.model_inputs("cpu") | {"logits_to_keep": 0}, use_cache=False).logits[0]
+    logits = model(**row.model_inputs("cpu", torch.float32) | {"logits_to_keep": 0}, use_cache=False).logits[0]
     # Position i predicts token i + 1; the first token of a content follows another meme's, not the policy.
     is_text = torch.zeros(len(logits) - 1, dtype=torch.bool)
     start = len(before)

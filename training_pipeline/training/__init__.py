@@ -1,1 +1,1 @@
-"""Fine-tuning: the data set's splits, noise as OCR makes it, the Trainer on packed rows, the run on disk."""
+"""Fine-tuning: splits, noise as OCR makes it, the frozen base, fast adapters, the Trainer, the run on disk."""

@@ -1,11 +1,13 @@
-"""The training split as the Trainer takes it: encoded memes, some of them anew each epoch as OCR would read them.
+"""The training split as the Trainer takes it: encoded memes, noise and view drawn anew every epoch.
 
 The data sets hold clean text; the container reads pictures. Training on some texts as OCR would give them keeps the
 guard model from leaning on any single word. What goes wrong is what OCR of memes is known for: lost spaces,
-look-alikes, words that are not found, watermarks. The rates are chosen, not measured.
+look-alikes, words that are not found, watermarks, and capitals, in which memes are set. The rates are chosen, not
+measured.
 """
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
 LOST_SPACE, SWAPPED_LETTER, LOST_WORD, WATERMARK = 0.2, 0.04, 0.12, 0.15
+CAPITALS = 0.5  # memes are set in capitals, which written text hardly ever is
 LOOK_ALIKES = {
     "O": "0",
     "0": "O",
@@ -49,14 +52,21 @@ WATERMARKS = ("imgflip.com", "made with mematic", "@memes", "memegenerator.net",
 class NoisyMemes(Dataset[EncodedMeme]):
     """Encoded memes; a share of them, drawn anew each epoch, has its text as OCR would have read it.
 
-    A meme's noise depends on seed, epoch and index alone, so a resumed run sees what an unbroken one sees.
+    With `one_view` each has one of its views, also drawn anew: half the tokens, and both are seen in time. All that is
+    drawn depends on seed, epoch and index alone, so a resumed run sees what an unbroken one sees.
     """
 
     def __init__(
-        self, prompt: GuardPrompt, rows: list[MemeRow], clean: list[EncodedMeme], share: float, seed: int
+        self,
+        prompt: GuardPrompt,
+        rows: list[MemeRow],
+        clean: list[EncodedMeme],
+        share: float,
+        seed: int,
+        one_view: bool = False,
     ) -> None:
         self.prompt, self.rows, self.clean = prompt, rows, clean
-        self.share, self.seed = share, seed
+        self.share, self.seed, self.one_view = share, seed, one_view
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -64,8 +74,10 @@ class NoisyMemes(Dataset[EncodedMeme]):
 
     def __getitem__(self, index: int) -> EncodedMeme:
         choice = random.Random(f"{self.seed}:{self.epoch}:{index}")
-        if choice.random() >= self.share:
-            return self.clean[index]
+        meme = self._read(index, choice) if choice.random() < self.share else self.clean[index]
+        return replace(meme, suffixes=[choice.choice(meme.suffixes)]) if self.one_view else meme
+
+    def _read(self, index: int, choice: random.Random) -> EncodedMeme:
         row = self.rows[index]
         read: Meme = {
             "text": as_read_by_ocr(row["text"], row["language"], choice),
@@ -89,7 +101,7 @@ class CountEpochs(TrainerCallback):
 
 def as_read_by_ocr(text: str, language: str | None, choice: random.Random) -> str:
     """`text` with the errors of a reading; each kind of error strikes half of the texts. Never empties a text."""
-    noisy = text
+    noisy = text.upper() if choice.random() < CAPITALS else text
     if choice.random() < 0.5:
         noisy = lose_words(noisy, language, choice)
     if choice.random() < 0.5:

@@ -29,6 +29,7 @@ class RowCollator:
     prompt: GuardPrompt
     dtype: torch.dtype
     packed: bool
+    by_suffix: bool = False  # the model computes suffix_attention: no mask is made
 
     def __call__(self, memes: list[EncodedMeme]) -> dict[str, Any]:
         suffixes = [suffix for meme in memes for suffix in meme.suffixes]
@@ -37,8 +38,8 @@ class RowCollator:
         views = [len(meme.suffixes) for meme in memes]
         return {**inputs, "labels": torch.tensor(labels), "views": torch.tensor(views)}
 
-    def _packed(self, suffixes: list[list[int]]) -> dict[str, torch.Tensor]:
-        return pack_row(self.prompt.prefix_ids, suffixes, self.dtype).model_inputs("cpu")
+    def _packed(self, suffixes: list[list[int]]) -> dict[str, Any]:
+        return pack_row(self.prompt.prefix_ids, suffixes).model_inputs("cpu", self.dtype, self.by_suffix)
 
     def _padded(self, suffixes: list[list[int]]) -> dict[str, Any]:
         """One example a row, padded on the left so that every answer position is the last."""

@@ -208,7 +208,7 @@ def separate_logits(model, suffixes=SUFFIXES):
 
 
 def packed_logits(model, suffixes=SUFFIXES):
-    return model(**pack_row(PREFIX, suffixes).model_inputs("cpu"), use_cache=False).logits[0]
+    return model(**pack_row(PREFIX, suffixes).model_inputs("cpu", torch.float32), use_cache=False).logits[0]
 
 
 def trained_batch(model, packed: bool):
@@ -257,7 +257,7 @@ def test_a_suffix_does_not_see_its_neighbours(model):
 @pytest.mark.parametrize("broken", ["position_ids", "attention_mask"])
 def test_positions_and_mask_are_both_needed(model, broken):
     """What the equalities above would miss if the models were blind to it."""
-    inputs = pack_row(PREFIX, SUFFIXES).model_inputs("cpu")
+    inputs = pack_row(PREFIX, SUFFIXES).model_inputs("cpu", torch.float32)
     length = inputs["input_ids"].shape[1]
     plain = {
         "position_ids": torch.arange(length)[None],

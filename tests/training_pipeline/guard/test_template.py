@@ -62,10 +62,18 @@ def test_a_long_view_is_cut_to_the_limit_and_what_is_around_it_stays(base_dir):
     assert short.suffixes == [encode_content(prompt, "lazy") + prompt.suffix_ids] and short.cut_tokens == 0
 
 
-def test_a_label_word_of_several_tokens_is_refused_with_the_remedy(base_dir):
+def test_label_words_that_begin_alike_are_refused_with_the_remedy(base_dir):
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
     with pytest.raises(ValueError, match="LABEL_WORDS"):
-        attach_guard(tokenizer, "{meme}", ("antidisestablishmentarianism", "safe"))
+        attach_guard(tokenizer, "{meme}", ("safetyish", "safe"))
+
+
+def test_a_label_word_of_several_tokens_is_known_by_its_first(base_dir):
+    tokenizer = AutoTokenizer.from_pretrained(base_dir)
+    scoring = attach_guard(tokenizer, "Is {meme} {unsafe} or {safe}?", ("unsafe-looking", "safe"))
+    assert scoring["label_words"] == {"offensive": "unsafe", "ok": "safe"}
+    assert "unsafe-looking" in tokenizer.chat_template
+    assert len(set(read_guard_prompt(tokenizer, scoring).label_token_ids)) == 2
 
 
 def test_a_template_that_changes_the_message_is_refused(base_dir):

@@ -37,7 +37,7 @@ def memes(base_dir):
     prompt, _ = load_guard_prompt(base_dir)
     rows = meme_rows(200, 5)
     clean = encode_memes(prompt, rows)
-    return lambda share: NoisyMemes(prompt, rows, clean, share, seed=3), clean
+    return lambda share, **settings: NoisyMemes(prompt, rows, clean, share, seed=3, **settings), clean
 
 
 def test_no_share_is_no_noise(memes):
@@ -54,3 +54,19 @@ def test_noise_is_drawn_anew_each_epoch_and_is_the_same_for_a_resumed_run(memes)
     assert 50 < sum(noisy[index] != meme for index, meme in enumerate(first))
     assert 50 < sum(meme != other for meme, other in zip(first, clean, strict=True))
     assert [meme.label for meme in first] == [meme.label for meme in clean]
+
+
+def test_one_view_is_each_of_the_views_in_turn(memes):
+    make, clean = memes
+    one = make(0.0, one_view=True)
+    seen = {index: set() for index in range(200)}
+    for one.epoch in range(20):
+        for index in seen:
+            (suffix,) = one[index].suffixes
+            seen[index].add(tuple(suffix))
+    assert seen == {index: {tuple(suffix) for suffix in meme.suffixes} for index, meme in enumerate(clean)}
+
+
+def test_about_half_of_what_is_read_is_in_capitals():
+    read = [as_read_by_ocr(TEXTS["en"], "en", random.Random(seed)) for seed in range(200)]
+    assert 60 < sum(reading.split()[0].isupper() for reading in read) < 140

@@ -1,0 +1,67 @@
+"""The frozen base under the adapters: rounded to 4 bits, multiplied in the type that the device is fastest in."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_frozen_base(model_dir: Path, dtype: torch.dtype) -> "PreTrainedModel":
+    """The base in NF4 (double quantised), nothing in it trained.
+
+    On the CPU its weights are dequantised once, where memory allows: bitsandbytes would do it at every step, forwards
+    and backwards, with the same numbers.
+    """
+    from accelerate import PartialState
+    from peft import prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    on_gpu = torch.cuda.is_available()
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    base = AutoModelForCausalLM.from_pretrained(
+        model_dir,
+        quantization_config=quantization,
+        dtype=dtype,
+        use_safetensors=True,
+        device_map={"": PartialState().local_process_index if on_gpu else "cpu"},
+    )
+    if on_gpu or not fits_dequantised(base, dtype):
+        keep_weights_as_loaded(base)
+        # Checkpointing saves memory that only a GPU is short of.
+        return prepare_model_for_kbit_training(base, use_gradient_checkpointing=on_gpu)
+    plain: PreTrainedModel = base.dequantize(dtype)
+    return plain.requires_grad_(False)
+
+
+def fits_dequantised(base: "PreTrainedModel", dtype: torch.dtype) -> bool:
+    """Whether half of the free memory holds the weights in `dtype`; the rest is for the training itself."""
+    import psutil
+
+    needed, free = base.num_parameters() * dtype.itemsize, psutil.virtual_memory().available
+    if needed <= free / 2:
+        return True
+    print(
+        f"the weights stay in 4 bits, which is slower: they are {needed / 1e9:.1f} GB in {dtype}, and "
+        f"{free / 1e9:.1f} GB of memory are free",
+        file=sys.stderr,
+    )
+    return False
+
+
+def keep_weights_as_loaded(base: "PreTrainedModel") -> None:
+    """Keep bitsandbytes from repacking the 4-bit weights at the first evaluation on CPUs with AVX512-BF16.
+
+    Its bfloat16 kernel rounds the scales, so training would go on with another base than it began with, and a resumed
+    run, which loads the weights anew, would differ from an unbroken one.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False

@@ -1,0 +1,98 @@
+"""LoRA layers that multiply in the base's 16-bit type and keep their parameters in float32.
+
+PEFT casts every input to the adapter's float32 and back, and adds base and adapter by passes of their own over the
+output. Here the two small products go into the output of the large one, forwards and backwards, in the type of the
+base's weights; the gradients reach the float32 parameters.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def speed_up_adapters(model: nn.Module) -> int:
+    """Give each LoRA layer on a plain linear layer, in `model` (a PeftModel), the forward pass below; returns how many.
+
+    A layer of another kind (4-bit weights, several adapters, DoRA) keeps PEFT's.
+    """
+    from peft.tuners.lora import Linear
+
+    layers = [module for module in model.modules() if isinstance(module, Linear) and is_plain(module)]
+    for layer in layers:
+        layer.forward = _forward_of(layer)
+    return len(layers)
+
+
+def is_plain(layer: Any) -> bool:
+    return (
+        type(layer.get_base_layer()) is nn.Linear
+        and list(layer.lora_A) == list(layer.lora_B) == layer.active_adapters
+        and len(layer.lora_A) == 1
+        and not layer.lora_variant
+        and not layer.fan_in_fan_out
+        and layer.lora_B[layer.active_adapters[0]].bias is None
+    )
+
+
+def _forward_of(layer: Any) -> Any:
+    name = layer.active_adapters[0]
+    base, down, up = layer.get_base_layer(), layer.lora_A[name], layer.lora_B[name]
+    scaling, rate = layer.scaling[name], getattr(layer.lora_dropout[name], "p", 0.0)
+    peft_forward = layer.forward
+
+    def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if layer.merged or layer.disable_adapters:
+            return peft_forward(x, *args, **kwargs)
+        kept = dropout_mask(x, rate) if rate and layer.training else None
+        return _LoraLinear.apply(x, base.weight, base.bias, down.weight, up.weight, scaling, kept)
+
+    return forward
+
+
+def dropout_mask(x: torch.Tensor, rate: float) -> torch.Tensor:
+    """0 where an input is dropped, else what keeps the mean; shape [rows, in]. The rate is rounded to 1/256.
+
+    Eight bytes from every number drawn: PyTorch's dropout draws one for each input, and took a quarter of a step.
+    """
+    inputs, dropped = x.numel(), round(256 * rate)
+    drawn = torch.empty(inputs // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    kept = drawn.view(torch.uint8)[:inputs] >= dropped
+    return kept.view(-1, x.shape[-1]).to(x.dtype).mul_(256 / (256 - dropped))
+
+
+class _LoraLinear(torch.autograd.Function):
+    """x @ weight^T + bias + scaling * (kept * x) @ down^T @ up^T; `down` [r, in] and `up` [out, r] are trained."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scaling: float,
+        kept: torch.Tensor | None,
+    ) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        down, up = down.to(x.dtype), (up * scaling).to(x.dtype)
+        adapted = rows if kept is None else rows * kept
+        inner = adapted @ down.T
+        output = nn.functional.linear(rows, weight, bias).addmm_(inner, up.T)
+        ctx.save_for_backward(adapted, weight, down, up, inner, kept)
+        ctx.scaling = scaling
+        return output.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        adapted, weight, down, up, inner, kept = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        of_inner = gradient @ up
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = gradient @ weight
+            of_x = of_x.addmm_(of_inner, down) if kept is None else of_x.addcmul_(of_inner @ down, kept)
+            of_x = of_x.view(*gradients[0].shape[:-1], -1)
+        of_down, of_up = of_inner.T @ adapted, gradient.T @ inner
+        return of_x, None, None, of_down.float(), of_up.float() * ctx.scaling, None, None
