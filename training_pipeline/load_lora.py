@@ -20,9 +20,11 @@ from pydantic import DirectoryPath, Field
 
 from guard.model_folder import (
     SCORING_FILE,
+    Scoring,
     carry_training_record,
     check_model_folder,
     is_quantised,
+    read_scoring,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, finished_folder, write_json
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from guard.template import GuardPrompt
+
 # Largest difference of a probability that rounding the merged weights explains.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 2e-3}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 SAMPLE_MEMES: list[Meme] = [
     {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
     {"text": "These people should not be allowed in here.", "image": "A closed door", "label": 1},
@@ -120,10 +125,10 @@ def check_same_merge(settings: Settings) -> None:
 def merge(settings: Settings, folder: Path) -> dict[str, Any]:
     """Merge, prove and save into `folder`; returns the proof."""
     from guard.scores import meme_probabilities, view_margins
-    from guard.template import encode_memes, load_guard_prompt
+    from guard.template import encode_memes
 
     try:
-        prompt, scoring = load_guard_prompt(settings.lora_dir)
+        prompt, scoring = adapter_prompt(settings)
     except ValueError as error:
         raise SystemExit(f"load_lora.py: LORA_DIR={settings.lora_dir}: {error}") from error
     memes = encode_memes(prompt, SAMPLE_MEMES)
@@ -140,6 +145,28 @@ def merge(settings: Settings, folder: Path) -> dict[str, Any]:
     write_json(folder / SCORING_FILE, scoring)
     write_json(folder / "merge.json", {"identity": merge_identity(settings), **proof})
     return proof
+
+
+def adapter_prompt(settings: Settings) -> tuple["GuardPrompt", Scoring]:
+    """The question that the adapter was trained on; an adapter without tokenizer files takes the base's.
+
+    Raises ValueError, with the remedy, where the question cannot be made of what is there.
+    """
+    from transformers import AutoTokenizer
+
+    from guard.template import load_guard_prompt, read_guard_prompt
+
+    if any((settings.lora_dir / name).exists() for name in TOKENIZER_FILES):
+        return load_guard_prompt(settings.lora_dir)
+    template, scoring = settings.lora_dir / "chat_template.jinja", read_scoring(settings.lora_dir)
+    if scoring is None or not template.exists():
+        raise ValueError(
+            "it has neither a tokenizer nor chat_template.jinja and scoring.json; take the whole folder that "
+            "train_model.py wrote"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(settings.model_dir)
+    tokenizer.chat_template = template.read_text(encoding="utf-8")
+    return read_guard_prompt(tokenizer, scoring), scoring
 
 
 def load_base(settings: Settings) -> tuple["PreTrainedModel", "torch.dtype"]:

@@ -58,3 +58,22 @@ def test_an_adapter_of_another_base_is_refused(base_dir, lora_run, run_script, t
 def test_a_folder_without_adapter_is_refused(base_dir, run_script, tmp_path):
     refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": base_dir, "OUTPUT_DIR": tmp_path / "merged"})
     assert refused.returncode == 1 and b"adapter_model.safetensors does not exist" in refused.stderr
+
+
+def test_an_adapter_without_tokenizer_takes_the_bases_and_its_own_question(base_dir, lora_run, run_script, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "scoring.json", "chat_template.jinja"):
+        shutil.copyfile(lora_run[0] / name, adapter / name)
+    done = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": adapter, "OUTPUT_DIR": tmp_path / "merged"})
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert "You moderate memes" in (tmp_path / "merged" / "chat_template.jinja").read_text()
+    assert (tmp_path / "merged" / "tokenizer.json").exists()
+    (adapter / "scoring.json").unlink()
+    refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": adapter, "OUTPUT_DIR": tmp_path / "again"})
+    assert refused.returncode == 1 and b"take the whole folder" in refused.stderr
+
+
+def test_the_merged_config_names_no_attention_of_this_project(merged_run):
+    """It would be unknown to whoever else loads the folder."""
+    assert "suffix" not in (merged_run[0] / "config.json").read_text()
