@@ -162,13 +162,18 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     images = [str(SAMPLES / name) for name in (SAMPLES / "stdin.csv").read_text(encoding="utf-8").split()]
     (output / "stdin.csv").write_text("\n".join(images) + "\n", encoding="utf-8")
+    rows = run_stages(stages(OUTPUT_DIR, DATASET_DIR), images, output)
+    print_summary(rows, images, output)
+
+
+def run_stages(plan: list[tuple[str, str, dict, str]], images: list[str], output: Path) -> list[tuple[str, str, str]]:
+    """Run the stages one after another; (name, what it wrote, seconds) of each. SystemExit where one fails."""
     rows = []
-    plan = stages(OUTPUT_DIR, DATASET_DIR)
     for number, (name, script, settings, wrote) in enumerate(plan, start=1):
         print(f"\n[{number}/{len(plan)}] {name}: {script}", flush=True)
         seconds = run_stage(script, settings, images, output)
         rows.append((name, " ".join(str(OUTPUT_DIR / part) for part in wrote.split()), f"{seconds:.0f}"))
-    print_summary(rows, images, output)
+    return rows
 
 
 def run_stage(script: str, settings: dict, images: list[str], output: Path) -> float:
@@ -191,7 +196,7 @@ def run_stage(script: str, settings: dict, images: list[str], output: Path) -> f
         )
     if finished.returncode:
         print("".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-15:]), file=sys.stderr)
-        raise SystemExit(f"{script} failed with exit code {finished.returncode}; its log is {log.relative_to(ROOT)}")
+        raise SystemExit(f"{script} failed with exit code {finished.returncode}; its log is {log}")
     if is_predict:
         aside = output / ".predictions.tsv.unfinished"
         aside.write_text(finished.stdout, encoding="utf-8")

@@ -1,10 +1,13 @@
 """The demo runs the scripts as users do: every variable it sets is one that the script's --help lists."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 
 def load_demo(repo):
@@ -42,3 +45,56 @@ def test_the_sample_auroc_is_that_of_the_labels(repo):
     perfect = [f"{0.9 if name in gold else 0.1:.4f}\t0" for name in names]
     assert demo.sample_auroc(images, perfect) == 1.0
     assert demo.sample_auroc(images, ["0.5000\t0"] * len(names)) == 0.5
+
+
+@pytest.fixture
+def small_demo(repo, tmp_path, monkeypatch):
+    """The demo's own way of running stages, in a folder of its own."""
+    monkeypatch.setenv("OUTPUT_DIR", str(tmp_path / "demo"))
+    demo = load_demo(repo)
+    (tmp_path / "demo").mkdir()
+    return demo, tmp_path / "demo"
+
+
+def test_stages_run_one_after_another_and_a_second_run_keeps_what_is_there(small_demo, capfd):
+    demo, output = small_demo
+    few = {"NUM_RUNS": 4}
+    plan = [
+        (name, script, {**settings, **(few if "generate" in script else {})}, wrote)
+        for name, script, settings, wrote in demo.data_stages(output)
+        if name != "translate"
+    ]
+    rows = demo.run_stages(plan, [], output)
+    assert [row[0] for row in rows] == ["generate harmless", "generate offensive", "clean"]
+    assert (output / "dataset" / "dataset_dict.json").exists() and (output / "logs" / "generate_data.log").exists()
+    printed = capfd.readouterr().out
+    assert "[1/3] generate harmless" in printed and "wrote 16 runs (80 items)" in printed
+    demo.run_stages(plan, [], output)
+    assert "(16 were there, 0 missing)" in capfd.readouterr().out
+
+
+def test_a_stage_that_fails_ends_the_demo_with_its_log(small_demo, capfd):
+    demo, output = small_demo
+    script = "data_preparation/clean_dataset.py"
+    with pytest.raises(SystemExit, match=f"{script} failed with exit code 2; its log is {output}/logs/clean_dataset"):
+        demo.run_stages([("clean", script, {"RAW_ROOT": output / "nothing"}, "dataset")], [], output)
+    assert "is no folder; RAW_ROOT takes folders" in capfd.readouterr().err
+
+
+def test_the_pictures_are_scored_and_the_summary_names_what_came_of_it(small_demo, tiny_models_dir, run_script, capsys):
+    demo, output = small_demo
+    models = {"MODEL_DIR": tiny_models_dir / "base-llm", "OUTPUT_DIR": output / "llm"}
+    assert run_script("training_pipeline/attach_policy.py", models).returncode == 0
+    images = [str(demo.SAMPLES / f"meme_00{number}.png") for number in (1, 2, 3, 4)]
+    settings = {"LLM_DIR": output / "llm", "CAPTION_MODEL_DIR": tiny_models_dir / "captioner"}
+    rows = demo.run_stages([("predict", "docker/predict.py", settings, "predictions.tsv")], images, output)
+    lines = (output / "predictions.tsv").read_text().splitlines()
+    assert len(lines) == 4 and not list(output.glob(".*unfinished"))
+    for kind, auroc in (("merged", 0.75), ("gptq", 0.25)):
+        (output / f"evaluation-{kind}").mkdir()
+        report = {"auroc": auroc, "tfidf_auroc": 0.5, "rows": 8, "groups": 4}
+        (output / f"evaluation-{kind}" / "evaluation.json").write_text(json.dumps(report))
+    demo.print_summary(rows, images, output)
+    printed = capsys.readouterr().out
+    assert f"meme_001.png\t{lines[0]}" in printed and "(4 memes)" in printed
+    assert "Test AUROC: 0.7500 in 16 bits, 0.2500 in 4 bits; TF-IDF baseline 0.5000 (8 rows, 4 groups)" in printed
