@@ -1,8 +1,8 @@
 """LoRA layers that multiply in the base's 16-bit type and keep their parameters in float32.
 
 PEFT casts every input to the adapter's float32 and back, and adds base and adapter by passes of their own over the
-output. Here the two small products go into the output of the large one, forwards and backwards, in the type of the
-base's weights; the gradients reach the float32 parameters.
+output. Here the adapter is more columns of the base's product, in the type of the base's weights, and its gradients
+reach the float32 parameters.
 """
 
 from typing import Any
@@ -79,7 +79,9 @@ class _LoraLinear(torch.autograd.Function):
         down, up = down.to(x.dtype), (up * scaling).to(x.dtype)
         adapted = rows if kept is None else rows * kept
         inner = adapted @ down.T
-        output = nn.functional.linear(rows, weight, bias).addmm_(inner, up.T)
+        # One product, rounded once. Added to an output that is rounded already, a young adapter's share, less than half
+        # of the last bit, would be lost every time: the first steps of a training went half as far as in float32.
+        output = nn.functional.linear(torch.cat([rows, inner], 1), torch.cat([weight, up], 1), bias)
         ctx.save_for_backward(adapted, weight, down, up, inner, kept)
         ctx.scaling = scaling
         return output.view(*x.shape[:-1], -1)
