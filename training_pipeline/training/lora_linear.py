@@ -1,8 +1,8 @@
 """LoRA layers that multiply in the base's 16-bit type and keep their parameters in float32.
 
 PEFT casts every input to the adapter's float32 and back, and adds base and adapter by passes of their own over the
-output. Here the two small products go into the output of the large one, forwards and backwards, in the type of the
-base's weights; the gradients reach the float32 parameters.
+output. Here the adapter is more columns of the base's product, in the type of the base's weights, and its gradients
+reach the float32 parameters.
 """
 
 from typing import Any
@@ -38,31 +38,34 @@ def is_plain(layer: Any) -> bool:
 def _forward_of(layer: Any) -> Any:
     name = layer.active_adapters[0]
     base, down, up = layer.get_base_layer(), layer.lora_A[name], layer.lora_B[name]
-    scaling, rate = layer.scaling[name], getattr(layer.lora_dropout[name], "p", 0.0)
+    scaling, rate = layer.scaling[name], round(256 * getattr(layer.lora_dropout[name], "p", 0.0)) / 256
     peft_forward = layer.forward
 
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if layer.merged or layer.disable_adapters:
             return peft_forward(x, *args, **kwargs)
-        kept = dropout_mask(x, rate) if rate and layer.training else None
-        return _LoraLinear.apply(x, base.weight, base.bias, down.weight, up.weight, scaling, kept)
+        dropped = dropout_mask(x, rate) if rate and layer.training else None
+        # What is dropped is made up for by a larger scale, once a layer and not once an input.
+        scale = scaling / (1 - rate) if dropped is not None else scaling
+        return _LoraLinear.apply(x, base.weight, base.bias, down.weight, up.weight, scale, dropped)
 
     return forward
 
 
 def dropout_mask(x: torch.Tensor, rate: float) -> torch.Tensor:
-    """0 where an input is dropped, else what keeps the mean; shape [rows, in]. The rate is rounded to 1/256.
+    """True where an input is dropped; bool [rows, in]. The rate is rounded to 1/256.
 
     Eight bytes from every number drawn: PyTorch's dropout draws one for each input, and took a quarter of a step.
     """
-    inputs, dropped = x.numel(), round(256 * rate)
-    drawn = torch.empty(inputs // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    kept = drawn.view(torch.uint8)[:inputs] >= dropped
-    return kept.view(-1, x.shape[-1]).to(x.dtype).mul_(256 / (256 - dropped))
+    drawn = torch.empty(x.numel() // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    return (drawn.view(torch.uint8)[: x.numel()] < round(256 * rate)).view(-1, x.shape[-1])
 
 
 class _LoraLinear(torch.autograd.Function):
-    """x @ weight^T + bias + scaling * (kept * x) @ down^T @ up^T; `down` [r, in] and `up` [out, r] are trained."""
+    """x @ weight^T + bias + scale * x' @ down^T @ up^T; `down` [r, in] and `up` [out, r] are trained.
+
+    x' is x, 0 where `dropped` is true.
+    """
 
     @staticmethod
     def forward(
@@ -72,27 +75,32 @@ class _LoraLinear(torch.autograd.Function):
         bias: torch.Tensor | None,
         down: torch.Tensor,
         up: torch.Tensor,
-        scaling: float,
-        kept: torch.Tensor | None,
+        scale: float,
+        dropped: torch.Tensor | None,
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        down, up = down.to(x.dtype), (up * scaling).to(x.dtype)
-        adapted = rows if kept is None else rows * kept
+        down, up = down.to(x.dtype), (up * scale).to(x.dtype)
+        adapted = rows if dropped is None else rows.masked_fill(dropped, 0)
         inner = adapted @ down.T
-        output = nn.functional.linear(rows, weight, bias).addmm_(inner, up.T)
-        ctx.save_for_backward(adapted, weight, down, up, inner, kept)
-        ctx.scaling = scaling
+        # One product, rounded once. Added to an output that is rounded already, a young adapter's share, less than half
+        # of the last bit, would be lost every time: the first steps of a training went half as far as in float32.
+        output = nn.functional.linear(torch.cat([rows, inner], 1), torch.cat([weight, up], 1), bias)
+        ctx.save_for_backward(adapted, weight, down, up, inner, dropped)
+        ctx.scale = scale
         return output.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        adapted, weight, down, up, inner, kept = ctx.saved_tensors
+        adapted, weight, down, up, inner, dropped = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         of_inner = gradient @ up
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = gradient @ weight
-            of_x = of_x.addmm_(of_inner, down) if kept is None else of_x.addcmul_(of_inner @ down, kept)
+            if dropped is None:
+                of_x.addmm_(of_inner, down)
+            else:
+                of_x.add_((of_inner @ down).masked_fill_(dropped, 0))
             of_x = of_x.view(*gradients[0].shape[:-1], -1)
         of_down, of_up = of_inner.T @ adapted, gradient.T @ inner
-        return of_x, None, None, of_down.float(), of_up.float() * ctx.scaling, None, None
+        return of_x, None, None, of_down.float(), of_up.float() * ctx.scale, None, None
