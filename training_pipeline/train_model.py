@@ -2,7 +2,9 @@
 
 The base is loaded in 4-bit NF4 (double quantised), LoRA adapters on all its linear layers are trained to answer
 `unsafe` or `safe` behind the policy, for both views of every meme. Rows are packed: the policy once a batch, every
-view behind it (guard/packed_rows.py), so a step costs P + B*S tokens instead of B*(P + S).
+view behind it (guard/packed_rows.py), so a step costs P + B*S tokens instead of B*(P + S). On a CPU the 4-bit weights
+are dequantised once, products are in bfloat16 where the processor multiplies in it, and attention is computed view by
+view (guard/suffix_attention.py).
 
 Reads   MODEL_DIR (a chat model; one without guard template and scoring.json gets them), DATASET_DIR (clean_dataset.py)
 Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), tokenizer, scoring.json, training.json,
@@ -12,6 +14,7 @@ Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), token
     MODEL_DIR=models/openchat python3 train_model.py        # the newest data set; the adapter comes to lie beside it
     MODEL_DIR=models/openchat DATASET_DIR=datasets/v3 OUTPUT_DIR=artifacts/lora python training_pipeline/train_model.py
     accelerate launch training_pipeline/train_model.py      # the same on several GPUs, BATCH_SIZE memes on each
+    OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 training_pipeline/train_model.py      # two processes of one core each
 """
 
 import sys
