@@ -44,6 +44,7 @@ def measure(model, prompt, batch: int, suffix: int, prefix: int, repeats: int) -
 
     import torch
 
+    from guard.suffix_attention import attends_by_suffix
     from guard.template import EncodedMeme
     from training.packed_trainer import RowCollator
 
@@ -54,7 +55,7 @@ def measure(model, prompt, batch: int, suffix: int, prefix: int, repeats: int) -
     for _ in range(repeats):
         for packed in (True, False):
             begun = time.process_time()
-            step(model, RowCollator(prompt, torch.float32, packed)(memes))
+            step(model, RowCollator(prompt, torch.float32, packed, attends_by_suffix(model))(memes))
             seconds[packed].append(time.process_time() - begun)
     fast, slow = min(seconds[True]), min(seconds[False])
     return {

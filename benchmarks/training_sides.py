@@ -64,7 +64,12 @@ def load(task: dict):
     prompt = dataclasses.replace(prompt, prefix_ids=prefix)
     memes = [EncodedMeme([suffix], number % 2, 0) for number, suffix in enumerate(suffixes)]
     settings = Settings(
-        model_dir=task["model_dir"], dataset_dir=task["model_dir"], output_dir=task["scratch"], lora_dropout=0, seed=1
+        model_dir=task["model_dir"],
+        dataset_dir=task["model_dir"],
+        output_dir=task["scratch"],
+        lora_dropout=0,
+        seed=1,
+        dtype="float32",
     )
     return load_lora_model(settings, prompt, memes), prompt, memes
 
@@ -126,6 +131,7 @@ def packed_trainer(task: dict, model, prompt, memes: list, packed: bool):
     import torch
     from transformers import TrainingArguments
 
+    from guard.suffix_attention import attends_by_suffix
     from training.packed_trainer import PackedTrainer, RowCollator
 
     arguments = TrainingArguments(**common_arguments(task), remove_unused_columns=False, label_names=["labels"])
@@ -134,7 +140,7 @@ def packed_trainer(task: dict, model, prompt, memes: list, packed: bool):
         args=arguments,
         prompt=prompt,
         train_dataset=memes,
-        data_collator=RowCollator(prompt, torch.float32, packed),
+        data_collator=RowCollator(prompt, torch.float32, packed, attends_by_suffix(model)),
         processing_class=prompt.tokenizer,
     )
 

@@ -253,14 +253,14 @@ def make_trainer(
 ) -> "PackedTrainer":
     from transformers import EarlyStoppingCallback
 
-    from guard.suffix_attention import ATTENTION_NAME
+    from guard.suffix_attention import attends_by_suffix
     from training.noisy_memes import CountEpochs, NoisyMemes
     from training.packed_trainer import PackedTrainer, RowCollator, ranking_metrics
     from training.run_folder import CarryScoring
 
     one_view = settings.views_a_step == "one"
     noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.seed, one_view)
-    by_suffix = model.config._attn_implementation == ATTENTION_NAME
+    by_suffix = attends_by_suffix(model)
     stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []
     return PackedTrainer(
         model=model,

@@ -81,6 +81,11 @@ def try_suffix_attention(model: Any, row: "PackedRow", tolerance: float) -> bool
     return reason is None
 
 
+def attends_by_suffix(model: Any) -> bool:
+    """Whether a model takes packed rows without a mask, after `try_suffix_attention`."""
+    return bool(model.config._attn_implementation == ATTENTION_NAME)
+
+
 @torch.no_grad()
 def _logits(model: Any, row: "PackedRow", by_suffix: bool) -> torch.Tensor:
     return model(**row.model_inputs(model.device, model.dtype, by_suffix), use_cache=False).logits.float()
