@@ -7,7 +7,7 @@ Writes  docs/configuration.md; in docs/architecture.md what stands between the t
 """
 
 import ast
-import importlib.util
+import importlib
 import re
 import subprocess
 import sys
@@ -72,12 +72,7 @@ def scripts() -> list[Path]:
 def settings_of(script: Path) -> dict[str, FieldInfo]:
     """Fields of the script's Settings class by name, its own before those that it shares with other scripts."""
     sys.path.insert(0, str(script.parent))  # where the script itself finds its rooms
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[script.stem] = module
-    spec.loader.exec_module(module)
-    settings: type[BaseSettings] = module.Settings
+    settings: type[BaseSettings] = importlib.import_module(script.stem).Settings
     own = [name for name in settings.model_fields if name in settings.__annotations__]
     return {
         name: settings.model_fields[name]

@@ -292,7 +292,7 @@ def test_evaluate_model_and_the_container_give_the_same_probability_and_label(gu
     )
     done = run_script(
         "training_pipeline/evaluate_model.py",
-        {"MODEL_DIR": model, "DATASET_DIR": table, "OUTPUT_DIR": tmp_path / "out"},
+        {"MODEL_DIR": model, "DATASET_DIR": table, "OUTPUT_DIR": tmp_path / "out", "DTYPE": "float32"},
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
