@@ -1,4 +1,4 @@
-"""What the detector is told, however it is run: predict.py and predict_with_ray.py add their own settings to these."""
+"""The detector's settings, however it is run: predict.py and predict_with_ray.py add their own to these."""
 
 from pathlib import Path
 

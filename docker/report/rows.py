@@ -1,5 +1,4 @@
-"""What a run left behind, read into one row a picture: input lines, stdout, labels and evidence, checked against
-one another.
+"""The rows of a run, one a picture: input lines, stdout, labels and evidence, checked against one another.
 
 Files of different runs look alike, so nothing is matched by hope: counts, names and probabilities must agree, and what
 does not is named with its line and a remedy.
