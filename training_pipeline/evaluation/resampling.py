@@ -56,10 +56,12 @@ def weighted_aurocs(scores: np.ndarray, positives: np.ndarray, negatives: np.nda
 
 
 def shuffle_by_group(labels: np.ndarray, groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Labels dealt out anew among the groups; a meme and its translations keep one label, as true labels do.
+    """Labels (0 or 1) dealt out anew among the groups; a meme and its translations keep one label, as true labels do.
 
     Dealt out row by row, a meme's translations would contradict each other: a classifier would learn less of the
-    nonsense than it can, and a control would look tamer than chance is. A group of mixed labels counts as its first.
+    nonsense than it can, and a control would look tamer than chance is. In a group of both labels, such as a harmful
+    meme and its harmless twin, the rows of either label are dealt one of their own.
     """
-    _, firsts, member = np.unique(groups, return_index=True, return_inverse=True)
-    return random.permutation(labels[firsts])[member]
+    _, member = np.unique(groups, return_inverse=True)
+    _, firsts, dealt = np.unique(2 * member + labels, return_index=True, return_inverse=True)
+    return random.permutation(labels[firsts])[dealt]

@@ -45,6 +45,16 @@ def test_shuffled_labels_keep_their_balance_and_every_groups_unity():
     assert all(len(set(shuffled[start : start + 3])) == 1 for start in range(0, 120, 3))
 
 
+def test_twins_of_both_labels_are_dealt_one_label_a_side():
+    """Every group begins with its harmful side: counted as that one label, nothing would be left to shuffle."""
+    labels, groups = np.tile([1, 1, 0, 0], 30), np.repeat(np.arange(30), 4)
+    shuffled = shuffle_by_group(labels, groups, np.random.default_rng(3))
+    assert shuffled.sum() == labels.sum() and (shuffled != labels).any()
+    assert all(len(set(shuffled[start : start + 2])) == 1 for start in range(0, 120, 2))
+    scores = np.random.default_rng(4).random(120)
+    assert len(shuffled_aurocs(labels, scores, groups, 200, seed=1)) == 200
+
+
 def test_shuffled_labels_give_chance_and_a_wider_one_for_groups(rows):
     four = [np.repeat(values, 4) for values in rows]
     by_group = shuffled_aurocs(*four, 500, seed=1)
