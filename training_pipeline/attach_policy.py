@@ -33,7 +33,9 @@ class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
     output_dir: Path = Field(description="folder that gets the guard model")
     policy_file: FilePath = Field(POLICY_FILE, description="the question; it holds {meme}, {unsafe} and {safe}")
-    label_words: str = Field(",".join(LABEL_WORDS), description="the two answers, harmful first; one token each")
+    label_words: str = Field(
+        ",".join(LABEL_WORDS), description="the two answers, harmful first; they must begin with different tokens"
+    )
     max_text_tokens: int = Field(
         MAX_TEXT_TOKENS, ge=8, description="token limit of a view, kept in scoring.json; longer texts are cut"
     )
