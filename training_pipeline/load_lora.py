@@ -2,9 +2,9 @@
 
 The adapter goes into the base as it was published, never into the dequantised 4-bit copy that it was trained on. It is
 merged in float32 and rounded once to the weights' own type. On sample rows the merged model must agree with base plus
-adapter, and must differ from the base alone; all three are computed in float32, because 16-bit arithmetic alone moves
-a probability further than a wrong merge might. That takes 4 bytes a parameter: where the GPU has no such room, the CPU
-does it.
+adapter before it is rounded, and must differ from the base alone; all of it is computed in float32, because 16-bit
+arithmetic alone moves a probability further than a wrong merge might. What the rounding moves is bounded apart. That
+takes 4 bytes a parameter: where the GPU has no such room, the CPU does it.
 
 Reads   MODEL_DIR (the base), LORA_DIR (OUTPUT_DIR of train_model.py, or one of its checkpoint-N)
 Writes  OUTPUT_DIR: a model folder with tokenizer, guard template, scoring.json, training.json and merge.json
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
     from guard.template import GuardPrompt
 
-# Largest difference of a probability that rounding the merged weights explains.
-TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 2e-3}
+MERGE_TOLERANCE = 1e-5  # of a probability, in float32: base plus adapter against merged, weights not yet rounded
+# Rounding the weights may move a probability as far as computing in 16 bits does, which is about a hundredth. It grows
+# with depth: 3.5e-3 in 30 layers of bfloat16. Beyond this something else is wrong, such as an overflow of float16.
+ROUNDING_TOLERANCE = 0.02
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 SAMPLE_MEMES: list[Meme] = [
     {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
@@ -71,7 +73,8 @@ def main() -> None:
         proof = merge(settings, folder)
     print(
         f"wrote {settings.output_dir}: merged and base plus adapter differ by at most "
-        f"{proof['largest_difference']:.1e}, merged and base by {proof['difference_from_base']:.1e}",
+        f"{proof['largest_difference']:.1e}, merged and base by {proof['difference_from_base']:.1e}; rounding to "
+        f"{proof['dtype']} moves a probability by at most {proof['rounding_difference']:.1e}",
         file=results,
     )
 
@@ -136,10 +139,11 @@ def merge(settings: Settings, folder: Path) -> dict[str, Any]:
     alone = meme_probabilities(view_margins(base, prompt, memes), 1.0)
     adapted = add_adapter(base, settings)
     together = meme_probabilities(view_margins(adapted, prompt, memes), 1.0)
-    merged = adapted.merge_and_unload(safe_merge=True).to(dtype)
-    merged.save_pretrained(folder)
+    merged = adapted.merge_and_unload(safe_merge=True)
+    exact = meme_probabilities(view_margins(merged, prompt, memes), 1.0)
+    merged.to(dtype).save_pretrained(folder)
     rounded = meme_probabilities(view_margins(merged.float(), prompt, memes), 1.0)
-    proof = prove(alone, together, rounded, str(dtype).removeprefix("torch."))
+    proof = prove(alone, together, exact, rounded, str(dtype).removeprefix("torch."))
     prompt.tokenizer.save_pretrained(folder)
     carry_training_record(settings.lora_dir, folder)
     write_json(folder / SCORING_FILE, scoring)
@@ -224,18 +228,30 @@ def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
     model.config.tie_word_embeddings = False
 
 
-def prove(alone: "np.ndarray", together: "np.ndarray", merged: "np.ndarray", dtype: str) -> dict[str, Any]:
-    """Probabilities of base, base plus adapter, merged, shape [rows]: SystemExit where the merge does not hold."""
-    largest = float(abs(merged - together).max())
-    from_base = float(abs(merged - alone).max())
-    if largest > TOLERANCE[dtype]:
+def prove(
+    alone: "np.ndarray", together: "np.ndarray", exact: "np.ndarray", rounded: "np.ndarray", dtype: str
+) -> dict[str, Any]:
+    """Probabilities of base, base plus adapter, merged, merged and rounded, shape [rows]: SystemExit where one fails."""
+    merging, rounding = float(abs(exact - together).max()), float(abs(rounded - exact).max())
+    from_base = float(abs(exact - alone).max())
+    if not merging <= MERGE_TOLERANCE:
         raise SystemExit(
-            f"load_lora.py: merged and base plus adapter differ by {largest:.1e} in {dtype}, more than "
-            f"{TOLERANCE[dtype]:.0e}; try DTYPE=float32"
+            f"load_lora.py: merged and base plus adapter differ by {merging:.1e} in float32, more than "
+            f"{MERGE_TOLERANCE:.0e}: peft cannot merge this adapter into this base"
+        )
+    if not rounding <= ROUNDING_TOLERANCE:
+        raise SystemExit(
+            f"load_lora.py: rounding the merged weights to {dtype} moves a probability by {rounding:.1e}, more than "
+            f"{ROUNDING_TOLERANCE:.0e}; try DTYPE=float32"
         )
     if from_base == 0:
         raise SystemExit("load_lora.py: the adapter changes nothing; was it trained?")
-    return {"dtype": dtype, "largest_difference": largest, "difference_from_base": from_base}
+    return {
+        "dtype": dtype,
+        "largest_difference": merging,
+        "rounding_difference": rounding,
+        "difference_from_base": from_base,
+    }
 
 
 if __name__ == "__main__":

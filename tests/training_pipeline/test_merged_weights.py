@@ -3,13 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from load_lora import TOLERANCE, Settings, add_adapter, check_folders, load_base, merge
+from load_lora import MERGE_TOLERANCE, Settings, add_adapter, check_folders, load_base, merge, prove
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,8 @@ def merged(base, folder, dtype="auto", **lora):
 def test_the_merge_holds_in_16_and_32_bits(dtype, stored, qwen_dir, tmp_path):
     """Every merged matrix is base + scale * B A, rounded once: the base's own, not a 4-bit copy of it."""
     settings, proof = merged(qwen_dir, tmp_path, dtype, target_modules="all-linear")
-    assert proof["largest_difference"] <= TOLERANCE[proof["dtype"]] < proof["difference_from_base"]
+    assert proof["largest_difference"] <= MERGE_TOLERANCE < proof["difference_from_base"]
+    assert (proof["rounding_difference"] > 0) == (dtype == "auto") and proof["rounding_difference"] < 0.02
     base, result = (load_file(folder / "model.safetensors") for folder in (qwen_dir, tmp_path / "merged"))
     adapter = load_file(tmp_path / "lora" / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in result.values()} == {stored} and base.keys() == result.keys()
@@ -68,6 +70,19 @@ def test_the_merge_holds_in_16_and_32_bits(dtype, stored, qwen_dir, tmp_path):
         if f"{prefix}.lora_A.weight" in adapter:
             expected = expected + 2 * adapter[f"{prefix}.lora_B.weight"] @ adapter[f"{prefix}.lora_A.weight"]
         torch.testing.assert_close(weight, expected.to(stored), atol=1e-6, rtol=0.008 if dtype == "auto" else 1e-6)
+
+
+def test_a_wrong_merge_is_told_from_a_coarse_rounding():
+    alone, together = np.array([0.5, 0.5]), np.array([0.9, 0.1])
+    proof = prove(alone, together, together + 5e-6, together + 0.01, "bfloat16")
+    assert proof["rounding_difference"] == pytest.approx(0.01, abs=1e-5)
+    with pytest.raises(SystemExit, match="differ by 1.0e-03 in float32"):
+        prove(alone, together, together + 1e-3, together, "bfloat16")
+    for overflown in (together + 0.05, together * np.nan):
+        with pytest.raises(SystemExit, match="rounding the merged weights to float16 .* try DTYPE=float32"):
+            prove(alone, together, together, overflown, "float16")
+    with pytest.raises(SystemExit, match="changes nothing"):
+        prove(alone, alone, alone, alone, "bfloat16")
 
 
 def test_biases_are_kept_and_trained_ones_are_the_adapters(qwen_dir, tmp_path):
