@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "training_pipeline"))
 
 from pydantic import DirectoryPath, Field, FilePath  # noqa: E402
 
-from detector.script_settings import ScriptSettings  # noqa: E402
+from guard.script_settings import ScriptSettings  # noqa: E402
 
 SHARES = {"test": 0.25, "validation": 0.15}  # of the cases; the rest is trained on
 TRAINING = {"LEARNING_RATE": "5e-4", "LORA_R": "64", "LORA_ALPHA": "64", "BATCH_SIZE": "16", "REPORT_TO": "none"}

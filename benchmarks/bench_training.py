@@ -1,8 +1,11 @@
 """Measure training on packed rows against TRL's SFTTrainer: same NF4 model, LoRA settings, rows, order and threads.
 
 Every side trains in a process of its own (training_sides.py), a round each in turns, so that a busy machine slows all
-alike. Then packed against padded steps over batch size, suffix and policy length (packing_sweep.py). On the CPU, in
-float32, without gradient checkpointing; a Mistral of MODEL_SIZE with random weights and a vocabulary of 32,000.
+alike. Then packed against padded steps over batch size, suffix and policy length (packing_sweep.py). On the CPU,
+without gradient checkpointing; a Mistral of LLM_SIZE with random weights and a vocabulary of 32,000, or the model of
+MODEL_DIR. In float32 all sides must lose the same at the first step; with DTYPE=auto ours computes as train_model.py
+does on this CPU, the others stay in float32. SIDES=ours,qlora leaves out TRL: what our own training gained since its
+first version, which put bitsandbytes' 4-bit weights and peft's adapters together as they come.
 
 Writes  stdout: Markdown; PLOT_PATH: an SVG of the second comparison
 
@@ -26,14 +29,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docker"))
 
-from pydantic import Field  # noqa: E402
+from pydantic import DirectoryPath, Field  # noqa: E402
 
 from detector.script_settings import ScriptSettings  # noqa: E402
 
-SIDES = ("ours", "trl", "padded")
+SIDES = ("ours", "qlora", "trl", "padded")
 TRIED_ONCE = ("trl-padding-free", "trl-packing")  # after the rounds: slower on the CPU, and slow to measure
 NAMES = {
     "ours": "ours: packed rows",
+    "qlora": "packed rows, bitsandbytes and peft as they come",
     "padded": "ours, PACKED_ROWS=0: padded rows, LM head at the answers",
     "trl": "TRL SFTTrainer: padded rows",
     "trl-padding-free": "TRL SFTTrainer, padding_free=True",
@@ -42,7 +46,7 @@ NAMES = {
 VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 TARGET_GAIN = 4
 QUICK = {
-    "model_size": "tiny",
+    "llm_size": "tiny",
     "batch_size": 4,
     "prefix_tokens": 100,
     "suffix_tokens": 20,
@@ -54,7 +58,11 @@ LARGEST_LOSS_DIFFERENCE = 1e-3
 
 
 class Settings(ScriptSettings):
-    model_size: str = Field("56m", pattern="^(tiny|56m|100m)$", description="tiny, 56m or 100m")
+    llm_size: str = Field("56m", pattern="^(tiny|56m|100m|135m)$", description="tiny, 56m, 100m or 135m")
+    model_dir: DirectoryPath | None = Field(None, description="a chat model to train in the place of a random one")
+    dtype: str = Field("float32", pattern="^(float32|bfloat16|auto)$", description="type that ours computes in")
+    lora_dropout: float = Field(0, ge=0, lt=1, description="dropout of ours and qlora; above 0 the losses differ")
+    sides: str = Field(",".join(SIDES), description="sides to measure; without trl its other settings and the sweep go")
     batch_size: int = Field(16, ge=2, multiple_of=2, description="rows a step")
     prefix_tokens: int = Field(250, ge=1, description="tokens of the policy")
     suffix_tokens: int = Field(40, ge=8, description="mean tokens of a row's own; they vary by a quarter each way")
@@ -71,10 +79,12 @@ def main() -> int:
         settings = settings.model_copy(update=QUICK)
     with tempfile.TemporaryDirectory() as scratch:
         task = make_task(settings, Path(scratch))
-        rounds = compare(settings, task)
+        figures = summarise(compare(settings, task))
+        print("\n".join([*heading(settings), *side_table(figures)]), flush=True)
+        if "trl" not in figures:
+            return 0
         shapes = run_lines("packing_sweep.py", {**task, "side": "sweep"})
-    figures = summarise(rounds)
-    print("\n".join([*heading(settings), *side_table(figures), *verdict(figures), *sweep_table(shapes)]))
+    print("\n".join([*verdict(figures), *sweep_table(shapes)]))
     plot(shapes, settings.plot_path)
     return 0 if passes(figures) else 1
 
@@ -83,11 +93,14 @@ def make_task(settings, scratch: Path) -> dict:
     """What the children are told; makes the model's folder (in a process of its own: this one stays small)."""
     making = (
         f"import random_models, pathlib; random_models.save_random_llm(pathlib.Path({str(scratch / 'llm')!r}), "
-        f"{settings.model_size!r}, 'float32')"
+        f"{settings.llm_size!r}, 'float32')"
     )
-    subprocess.run([sys.executable, "-c", making], cwd=ROOT / "benchmarks", check=True, stderr=subprocess.DEVNULL)
+    if not settings.model_dir:
+        subprocess.run([sys.executable, "-c", making], cwd=ROOT / "benchmarks", check=True, stderr=subprocess.DEVNULL)
     return {
-        "model_dir": str(scratch / "llm"),
+        "model_dir": str((settings.model_dir or scratch / "llm").resolve()),
+        "dtype": settings.dtype,
+        "lora_dropout": settings.lora_dropout,
         "scratch": str(scratch / "trainer"),
         "quick": settings.quick,
         "batch_size": settings.batch_size,
@@ -100,11 +113,13 @@ def make_task(settings, scratch: Path) -> dict:
 
 def compare(settings, task: dict) -> list[dict]:
     """Figures of every round of every side, taken in turns."""
-    children = {name: start("training_sides.py", {**task, "side": name}) for name in SIDES + TRIED_ONCE}
+    sides = settings.sides.split(",")
+    once = TRIED_ONCE if "trl" in sides else ()
+    children = {name: start("training_sides.py", {**task, "side": name}) for name in (*sides, *once)}
     for child in children.values():
         answer(child)
     found = []
-    for name in SIDES * settings.rounds + TRIED_ONCE:
+    for name in (*sides * settings.rounds, *once):
         children[name].stdin.write("round\n")
         children[name].stdin.flush()
         found.append(answer(children[name]))
@@ -180,6 +195,7 @@ def heading(settings) -> list[str]:
     )
     if "OMP_NUM_THREADS" in os.environ:
         changed = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} {changed}".strip()
+    model = settings.model_dir or f"A Mistral of {settings.llm_size} with random weights"
     return [
         "# Training on packed rows",
         "",
@@ -187,9 +203,9 @@ def heading(settings) -> list[str]:
         f"{versions}.",
         f"Command: `{(changed + ' ').lstrip()}python benchmarks/bench_training.py`",
         "",
-        f"A Mistral of {settings.model_size} with random weights (NF4, double quantised), LoRA rank 16 on all linear "
-        f"layers, float32, P = {settings.prefix_tokens} policy tokens, S = {settings.suffix_tokens} of a row's own on "
-        f"the mean, B = {settings.batch_size} rows a step. {settings.rounds} rounds of {settings.steps} steps a side, "
+        f"{model} (NF4, double quantised), LoRA rank 16 on all linear layers, ours in {settings.dtype}, "
+        f"P = {settings.prefix_tokens} policy tokens, S = {settings.suffix_tokens} of a row's own on the mean, "
+        f"B = {settings.batch_size} rows a step. {settings.rounds} rounds of {settings.steps} steps a side, "
         "the first not counted, in turns; TRL's other settings once, behind them. Memory is the process's "
         "resident set: before training, and its peak while it trains.",
         "",
@@ -207,8 +223,7 @@ def side_table(figures: dict) -> list[str]:
         "| first-step loss |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name in SIDES + TRIED_ONCE:
-        found = figures[name]
+    for name, found in figures.items():
         low, high = found["range"]
         lines.append(
             f"| {NAMES[name]} | {found['rows_per_second']:.2f} ({low:.2f} to {high:.2f}) | "

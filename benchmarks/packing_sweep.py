@@ -25,7 +25,7 @@ def main() -> None:
 
     results = claim_stdout()
     task = json.loads(sys.argv[1])
-    model, prompt, _ = load(task)
+    model, prompt, *_ = load(task)
     model.train()
     shapes = QUICK_SHAPES if task["quick"] else SHAPES
     measure(model, prompt, *shapes[0], repeats=1)  # warms up

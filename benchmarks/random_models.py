@@ -12,6 +12,7 @@ LLM_SIZES = {  # hidden, intermediate, layers, heads, key-value heads
     "tiny": (256, 512, 3, 4, 2),
     "56m": (512, 1408, 8, 8, 2),
     "100m": (768, 2048, 12, 12, 4),
+    "135m": (576, 1536, 30, 9, 3),  # SmolLM2's shape
     "7b": (4096, 14336, 32, 32, 8),
 }
 BLIP_SIZES = {"tiny": (64, 2, 2, 96), "base": (768, 12, 12, 384)}  # hidden, layers, heads, image side

@@ -3,6 +3,8 @@
 The sides differ in the trainer alone: same NF4 base, LoRA settings, rows, order, optimizer and threads.
 
     ours               PackedTrainer, the policy once a batch
+    qlora              PackedTrainer on the base as bitsandbytes and peft make it, in float32: 4-bit weights unpacked at
+                       every step, a mask in the place of attention by suffix
     padded             PackedTrainer with PACKED_ROWS=0: one example a row, LM head at the answer positions
     trl                TRL's SFTTrainer, completion-only loss, one example a row
     trl-padding-free   the same with padding_free=True: all rows of a batch in one, the policy in each of them
@@ -55,7 +57,10 @@ def suffix_lengths(task: dict) -> list[int]:
 
 
 def load(task: dict):
-    """(model, prompt, memes): train_model.py's own NF4 base with LoRA, the policy replaced by PREFIX_TOKENS tokens."""
+    """(model, prompt, memes, type): train_model.py's NF4 base with LoRA, the policy replaced by random tokens."""
+    import torch
+
+    from guard.model_folder import compute_dtype
     from guard.template import EncodedMeme, load_guard_prompt
     from train_model import Settings, load_lora_model
 
@@ -67,11 +72,40 @@ def load(task: dict):
         model_dir=task["model_dir"],
         dataset_dir=task["model_dir"],
         output_dir=task["scratch"],
-        lora_dropout=0,
+        lora_dropout=task["lora_dropout"],
         seed=1,
-        dtype="float32",
+        dtype=task["dtype"] if task["side"] == "ours" else "float32",
     )
-    return load_lora_model(settings, prompt, memes), prompt, memes
+    if task["side"] == "qlora":
+        return as_it_comes(settings), prompt, memes, torch.float32
+    return load_lora_model(settings, prompt, memes), prompt, memes, compute_dtype(settings.dtype)
+
+
+def as_it_comes(settings):
+    """QLoRA as peft's documentation puts it together, with train_model.py's settings."""
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    torch.manual_seed(settings.seed)
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    base = AutoModelForCausalLM.from_pretrained(
+        settings.model_dir, quantization_config=quantization, dtype=torch.float32, device_map={"": "cpu"}
+    )
+    base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+    lora = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, lora)
 
 
 def common_arguments(task: dict) -> dict:
@@ -97,11 +131,11 @@ def common_arguments(task: dict) -> dict:
 
 def side(task: dict):
     """A function that trains for `steps` steps and returns their figures."""
-    model, prompt, memes = load(task)
-    packs = {"ours": True, "padded": False}
+    model, prompt, memes, dtype = load(task)
+    packs = {"ours": True, "qlora": True, "padded": False}
     name = task["side"]
     trainer = (
-        packed_trainer(task, model, prompt, memes, packs[name])
+        packed_trainer(task, model, prompt, memes, dtype, packs[name])
         if name in packs
         else sft_trainer(task, model, prompt, memes)
     )
@@ -127,8 +161,7 @@ def side(task: dict):
     return train
 
 
-def packed_trainer(task: dict, model, prompt, memes: list, packed: bool):
-    import torch
+def packed_trainer(task: dict, model, prompt, memes: list, dtype, packed: bool):
     from transformers import TrainingArguments
 
     from guard.suffix_attention import attends_by_suffix
@@ -140,7 +173,7 @@ def packed_trainer(task: dict, model, prompt, memes: list, packed: bool):
         args=arguments,
         prompt=prompt,
         train_dataset=memes,
-        data_collator=RowCollator(prompt, torch.float32, packed, attends_by_suffix(model)),
+        data_collator=RowCollator(prompt, dtype, packed, attends_by_suffix(model)),
         processing_class=prompt.tokenizer,
     )
 

@@ -1,6 +1,7 @@
 """Score memes: image paths in on stdin, one `probability<TAB>label` line out for each, in order.
 
-Reads   stdin: one image path a line; LLM_DIR: a guard model folder (16-bit or GPTQ); CAPTION_MODEL_DIR: a BLIP folder.
+Reads   stdin: one image path a line; LLM_DIR: a guard model folder (16-bit or GPTQ); CAPTION_MODEL_DIR: a BLIP folder
+        (without one, pictures are judged by their text alone).
 Writes  stdout: exactly one "%.4f\\t%d\\n" for every line of stdin, flushed batch by batch, and nothing else;
         stderr: progress and a summary; DETAILS_PATH, when set: the evidence for each image as a JSON line.
 
@@ -76,6 +77,8 @@ def score_lines(settings: Settings, results: int, evidence: "EvidenceFile") -> i
             reader = load_reader(settings, workers)
         if reader.ocr.tamil is None:
             say("no tam.traineddata found, Tamil is off (apt install tesseract-ocr-tam, or set TESSDATA_PREFIX)")
+        if not settings.caption_model_dir:
+            say("no CAPTION_MODEL_DIR: pictures are judged by their text alone")
         lines.start(reader)
         scorer = load_scorer(settings, settings.device, costs)
         spent = ", ".join(f"{stage} {took / 1000:.1f} s" for stage, took in costs.items())

@@ -133,8 +133,10 @@ class SickDevice(Exception):
 def refuse_sick_device(memes: list[Meme]) -> None:
     """Raises SickDevice where several pictures were read well and none could be captioned, or none scored."""
     seen = [meme for meme in memes if meme.pixels is not None]
-    if len(seen) > 1 and (all(meme.caption is None for meme in seen) or not any(meme.views for meme in seen)):
-        raise SickDevice(f"none of {len(seen)} pictures could be captioned or scored: look at the GPU and its memory")
+    read = [meme for meme in memes if meme.pixels is not None or meme.text.strip()]
+    blind = len(seen) > 1 and all(meme.caption is None for meme in seen)
+    if blind or (len(read) > 1 and not any(meme.views for meme in read)):
+        raise SickDevice(f"none of {len(read)} pictures could be captioned or scored: look at the GPU and its memory")
 
 
 def meme_of(row: dict[str, Any]) -> Meme:

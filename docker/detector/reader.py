@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 class Reader:
     """Reads images into memes, which Scorer then scores, here or in another process."""
 
-    def __init__(self, ocr: OcrEngine, image_processor: "BlipImageProcessorPil", max_pixels: int):
+    def __init__(self, ocr: OcrEngine, image_processor: "BlipImageProcessorPil | None", max_pixels: int):
         self.ocr = ocr
-        self.image_processor = image_processor
+        self.image_processor = image_processor  # None: there is no captioner
         self.max_pixels = max_pixels
         # Of any image; computed here, so that no thread has anything left to import when the next model loads.
-        self.pixels_shape = model_pixels(image_processor, Image.new("RGB", (2, 2))).shape
+        self.pixels_shape = model_pixels(image_processor, Image.new("RGB", (2, 2))).shape if image_processor else (0,)
 
     def read(self, path: str, content: bytes | None = None) -> Meme:
         """The image at a local path, or of these bytes. Never raises: what fails becomes the meme's error."""
         meme = Meme(path)
         picture = self._decode(meme, content)
         if picture is not None:
-            self._make_pixels(meme, picture)
+            if self.image_processor:
+                self._make_pixels(meme, picture, self.image_processor)
             self._read_text(meme, picture)
         return meme
 
@@ -46,10 +47,10 @@ class Reader:
             meme.fail("decoding_failed")
         return None
 
-    def _make_pixels(self, meme: Meme, picture: Image.Image) -> None:
+    def _make_pixels(self, meme: Meme, picture: Image.Image, image_processor: "BlipImageProcessorPil") -> None:
         try:
             with Stopwatch(meme.milliseconds, "pixels"):
-                meme.pixels = model_pixels(self.image_processor, picture)
+                meme.pixels = model_pixels(image_processor, picture)
         except Exception:
             meme.fail("caption_failed")
 
@@ -73,7 +74,8 @@ def load_reader(settings: DetectorSettings, workers: int = 1) -> Reader:
     with ThreadPoolExecutor(1, thread_name_prefix="load-ocr") as loading:
         ocr = loading.submit(OcrEngine, settings.tessdata_prefix, workers, exact=exact)
         quiet_libraries()
-        image_processor = load_image_processor(settings.caption_model_dir)
+        folder = settings.caption_model_dir
+        image_processor = load_image_processor(folder) if folder else None
         return Reader(ocr.result(), image_processor, settings.max_megapixels * 1_000_000)
 
 

@@ -15,11 +15,11 @@ Computed = TypeVar("Computed")
 
 
 class Scorer:
-    """Captions and scores what a Reader read; for one thread. Both models lie on one device."""
+    """Captions, where it has a captioner, and scores what a Reader read; for one thread. All lies on one device."""
 
     def __init__(
         self,
-        captioner: Captioner,
+        captioner: Captioner | None,
         chat_model: ChatModel,
         threshold: float,
         fallback_probability: float,
@@ -34,16 +34,17 @@ class Scorer:
     def score(self, memes: list[Meme]) -> None:
         """Set caption, views and probability of each. Never raises: what fails becomes the meme's error."""
         spent: dict[str, float] = {}
-        with Stopwatch(spent, "caption"):
-            self._caption(memes)
+        if self.captioner:
+            with Stopwatch(spent, "caption"):
+                self._caption(memes, self.captioner)
         with Stopwatch(spent, "score"):
             self._score_views(memes)
         for meme in memes:
             meme.milliseconds |= {stage: round(took / len(memes), 1) for stage, took in spent.items()}
 
-    def _caption(self, memes: list[Meme]) -> None:
+    def _caption(self, memes: list[Meme], captioner: Captioner) -> None:
         seen = [(meme, meme.pixels) for meme in memes if meme.pixels is not None]
-        captions = in_halves(self.captioner.captions, [pixels for _, pixels in seen])
+        captions = in_halves(captioner.captions, [pixels for _, pixels in seen])
         for (meme, _), caption in zip(seen, captions, strict=True):
             meme.caption = caption
             if caption is None:
@@ -86,7 +87,7 @@ def in_halves(compute: Callable[[list[Given]], list[Computed]], inputs: list[Giv
 
 
 def load_scorer(settings: DetectorSettings, device: str, costs: dict[str, float]) -> Scorer:
-    """Load both models onto a device (`auto`, `cpu`, `cuda:N`); `costs` gets the milliseconds that each took.
+    """Load the models onto a device (`auto`, `cpu`, `cuda:N`); `costs` gets the milliseconds that each took.
 
     Raises UnusableSetting.
     """
@@ -94,8 +95,10 @@ def load_scorer(settings: DetectorSettings, device: str, costs: dict[str, float]
     device = pick_device(device)
     dtype = pick_dtype(device, settings.dtype)
     try:
-        with Stopwatch(costs, "captioner"):
-            captioner = load_captioner(settings.caption_model_dir, device, dtype, settings.max_caption_tokens)
+        captioner = None
+        if settings.caption_model_dir:
+            with Stopwatch(costs, "captioner"):
+                captioner = load_captioner(settings.caption_model_dir, device, dtype, settings.max_caption_tokens)
         with Stopwatch(costs, "chat model"):
             chat_model = load_chat_model(settings.llm_dir, device, dtype, settings.tokens_a_row, settings.gptq_backend)
     except UnusableCaptioner as error:

@@ -15,7 +15,9 @@ class ModelFolders(ScriptSettings):
     """The two models; self_check.py says more of a folder than that it is not there."""
 
     llm_dir: Path = Field(description="guard model folder with scoring.json (quantize_model.py writes one)")
-    caption_model_dir: Path = Field(description="BLIP captioning model folder, safetensors")
+    caption_model_dir: Path | None = Field(
+        None, description="BLIP captioning model folder, safetensors; unset: pictures are judged by their text alone"
+    )
 
 
 class DetectorSettings(ModelFolders):
@@ -47,8 +49,8 @@ class DetectorSettings(ModelFolders):
 
     @field_validator("llm_dir", "caption_model_dir")
     @classmethod
-    def _is_a_folder(cls, folder: Path) -> Path:
-        if not folder.is_dir():
+    def _is_a_folder(cls, folder: Path | None) -> Path | None:
+        if folder and not folder.is_dir():
             raise ValueError("is no folder")
         return folder
 

@@ -1,5 +1,6 @@
 """predict.py as a judge runs it: paths in, one line out for each."""
 
+import json
 import os
 import random
 import re
@@ -156,6 +157,19 @@ def test_a_closed_stdout_ends_it_quietly(start, memes_dir):
     assert b"Traceback" not in process.stderr.read()
 
 
+def test_without_a_captioner_the_text_alone_is_judged(run_script, models, memes_dir, tmp_path):
+    lines = as_stdin([memes_dir / "0.png", memes_dir / "2.png"])
+    settings = {**models, "DETAILS_PATH": tmp_path / "details.jsonl"}
+    del settings["CAPTION_MODEL_DIR"]
+    done = run_script("docker/predict.py", settings, stdin=lines, timeout=120)
+    with_text, wordless = [json.loads(line) for line in (tmp_path / "details.jsonl").read_text().splitlines()]
+    assert done.returncode == 0 and len(result_lines(done.stdout)) == 2
+    assert b"no CAPTION_MODEL_DIR: pictures are judged by their text alone" in done.stderr
+    assert with_text["probability"] == with_text["probability_text"] and with_text["probability_image_text"] is None
+    assert with_text["caption"] is None and "caption" not in with_text["milliseconds"]
+    assert (wordless["probability"], wordless["error"]) == (0.5, "nothing_to_score")
+
+
 def test_thousands_of_lines_in_one_process_with_flat_memory(start, tmp_path, draw_meme):
     """5,000 lines, one in ten bad, over pictures small enough that reading them takes milliseconds."""
     sizes = [(24 + 8 * number, 16 + 4 * number) for number in range(6)]
@@ -212,7 +226,7 @@ def test_a_progress_line_now_and_then_counts_what_is_done(plain, told):
             b"MAX_TEXT_TOKENS=257: the model was trained and evaluated with 256 tokens a view",
         ),
         ({"DEVICE": "tpu"}, b"DEVICE"),
-        ({"CAPTION_MODEL_DIR": ""}, b"CAPTION_MODEL_DIR"),
+        ({"CAPTION_MODEL_DIR": "/none"}, b"CAPTION_MODEL_DIR"),
         ({"STRICT": "perhaps"}, b"STRICT"),
     ],
 )

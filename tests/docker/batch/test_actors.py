@@ -42,3 +42,10 @@ def test_a_device_that_fails_every_picture_stops_the_run_and_one_bad_picture_doe
     for batch in ([failed, failed], [failed, unread, failed], [meme("pixels", "a cat", {})] * 2):
         with pytest.raises(SickDevice, match="none of 2 pictures"):
             refuse_sick_device(batch)
+
+
+def test_without_a_captioner_what_was_read_tells_a_device_that_fails():
+    read, wordless = Meme("a.png", text="hello"), Meme("b.png")
+    refuse_sick_device([read, wordless])
+    with pytest.raises(SickDevice, match="none of 2 pictures"):
+        refuse_sick_device([read, wordless, read])
