@@ -6,7 +6,8 @@ Writes  stderr: what is wrong and the remedy, or one line that all is well. Exit
     LLM_DIR=llm-gptq CAPTION_MODEL_DIR=captioner python docker/self_check.py
 
 Checked are the files (there, readable, no Git LFS pointers), scoring.json and the label words, and then predict.py
-itself: it must score the sample picture and have read its English and its Tamil, captioned it (where there is a captioner) and scored a view.
+itself: it must score the sample picture and have read its English and its Tamil, captioned it, where there is a
+captioner, and scored a view.
 """
 
 import json

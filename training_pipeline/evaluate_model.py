@@ -19,7 +19,6 @@ Writes  OUTPUT_DIR: evaluation.json (`auroc` at its top level), predictions.json
         python training_pipeline/evaluate_model.py
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -34,6 +33,7 @@ from guard.model_folder import (
     check_model_folder,
     load_guard_model,
     read_scoring,
+    share_cpus,
 )
 from guard.output_files import check_writable, claim_stdout, explained_write_errors, write_json
 from guard.script_settings import ScriptSettings
@@ -102,8 +102,7 @@ class Settings(ScriptSettings):
 def main() -> None:
     settings = Settings.read(__doc__)
     results = claim_stdout()
-    if (os.cpu_count() or 1) <= 2:
-        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer
+    share_cpus()
     check_model_folder(settings.model_dir)
     check_places(settings)
     rows, train = read_evaluation_rows(settings)

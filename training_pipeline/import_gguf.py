@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from guard.gguf_source import ROPE_FACTORS, GgufError, GgufHeader, fingerprint, found_gguf, read_header
+from guard.model_folder import share_cpus
 from guard.output_files import claim_stdout, finished_folder, write_json
 from guard.script_settings import ScriptSettings
 
@@ -44,6 +45,7 @@ class Settings(ScriptSettings):
 def main() -> None:
     settings = Settings.read(__doc__)
     results = claim_stdout()
+    share_cpus()
     try:
         with found_gguf(settings.gguf_path) as path:
             print(import_model(settings, path), file=results)

@@ -25,6 +25,7 @@ from guard.model_folder import (
     check_model_folder,
     is_quantised,
     read_scoring,
+    share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, finished_folder, write_json
@@ -64,6 +65,7 @@ class Settings(ScriptSettings):
 def main() -> None:
     settings = Settings.read(__doc__)
     results = claim_stdout()
+    share_cpus()
     check_folders(settings)
     if (settings.output_dir / "merge.json").exists():
         check_same_merge(settings)
@@ -231,7 +233,7 @@ def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
 def prove(
     alone: "np.ndarray", together: "np.ndarray", exact: "np.ndarray", rounded: "np.ndarray", dtype: str
 ) -> dict[str, Any]:
-    """Probabilities of base, base plus adapter, merged, merged and rounded, shape [rows]: SystemExit where one fails."""
+    """Probabilities [rows] of base, base plus adapter, merged, merged and rounded: SystemExit where one fails."""
     merging, rounding = float(abs(exact - together).max()), float(abs(rounded - exact).max())
     from_base = float(abs(exact - alone).max())
     if not merging <= MERGE_TOLERANCE:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import DirectoryPath, Field
 
+from guard.model_folder import share_cpus
 from guard.output_files import claim_stdout, finished_folder
 from guard.script_settings import ScriptSettings
 
@@ -37,6 +38,7 @@ class Settings(ScriptSettings):
 def main() -> None:
     settings = Settings.read(__doc__)
     results = claim_stdout()
+    share_cpus()
     train_parquet = settings.samples_dir / "train.parquet"
     if not train_parquet.exists():
         raise SystemExit(f"make_tiny_models.py: {train_parquet} does not exist; make it with render_memes.py")

@@ -12,7 +12,6 @@ Writes  OUTPUT_DIR: a model folder with quantize_config.json, tokenizer, scoring
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -29,6 +28,7 @@ from guard.model_folder import (
     is_quantised,
     load_guard_model,
     read_scoring,
+    share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, finished_folder, write_json
@@ -103,8 +103,7 @@ def main() -> None:
     settings = Settings.read(__doc__)
     name_defaults(settings)
     results = claim_stdout()
-    if (os.cpu_count() or 1) <= 2:
-        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two workers and dies on fewer
+    share_cpus()
     check_source(settings.model_dir)
     identity = {
         "source": weights_fingerprint(settings.model_dir),

@@ -30,6 +30,7 @@ from guard.model_folder import (
     Scoring,
     check_model_folder,
     compute_dtype,
+    share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, explained_write_errors
@@ -130,6 +131,7 @@ def main() -> None:
     settings = Settings.read(__doc__)
     name_defaults(settings)
     results = claim_stdout()
+    share_cpus()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")
     import torch

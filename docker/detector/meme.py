@@ -31,7 +31,7 @@ class Meme:
     """One image: Reader fills `pixels` to `text`, Scorer the rest. Each may set `error` and what it took."""
 
     path: str
-    pixels: "torch.Tensor | None" = None  # the captioner's input, float32 [3, height, width]; None: not decoded, or no captioner
+    pixels: "torch.Tensor | None" = None  # the captioner's input, float32 [3, height, width]; None: there is none
     lines: list[OcrLine] = field(default_factory=list)
     text: str = ""  # what the chat model reads: the lines without watermarks
     caption: str | None = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
@@ -52,6 +53,16 @@ def read_scoring(model_dir: Path) -> Scoring | None:
     if type(limit) is not int or limit < 1:
         raise ValueError(f"{path}: max_text_tokens must be a whole number of tokens, not {limit!r}; {remedy}")
     return scoring
+
+
+def share_cpus() -> None:
+    """Make computing threads share the CPUs with other work; what the user has set stays. Call before torch is loaded.
+
+    Waiting threads sleep: where a core has other work, too, spinning ones made a training step five times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if (os.cpu_count() or 1) <= 2:
+        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # gptqmodel's loader asks for two and dies on fewer
 
 
 def check_model_folder(model_dir: Path) -> None:
