@@ -21,8 +21,12 @@ SETTINGS_COPIES = (
 )
 
 
-def test_the_copies_of_script_settings_are_alike(repo):
-    assert len({(repo / copy).read_text(encoding="utf-8") for copy in SETTINGS_COPIES}) == 1
+PROGRESS_COPIES = ("data_preparation/raw/progress.py", "training_pipeline/guard/progress.py")
+
+
+@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES])
+def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
+    assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 
 
 def pins(path) -> dict[str, str]:

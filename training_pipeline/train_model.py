@@ -258,7 +258,7 @@ def make_trainer(
     from guard.suffix_attention import attends_by_suffix
     from training.noisy_memes import CountEpochs, NoisyMemes
     from training.packed_trainer import PackedTrainer, RowCollator, ranking_metrics
-    from training.run_folder import CarryScoring
+    from training.run_folder import CarryScoring, TellProgress
 
     one_view = settings.views_a_step == "one"
     noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.seed, one_view)
@@ -273,7 +273,7 @@ def make_trainer(
         data_collator=RowCollator(prompt, compute_dtype(settings.dtype), settings.packed_rows, by_suffix),
         processing_class=prompt.tokenizer,
         compute_metrics=ranking_metrics([row["language"] or "unknown" for row in splits["validation"]]),
-        callbacks=[CountEpochs(noisy), *stopping, CarryScoring(scoring)],
+        callbacks=[CountEpochs(noisy), TellProgress(), *stopping, CarryScoring(scoring)],
     )
 
 

@@ -21,7 +21,7 @@ from generate_data import PROMPT_KEYS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATASETS = REPOSITORY / "datasets"
-LEAST_ROWS = {"v1": 1_216, "v2": 2_734, "v3": 6_318, "v4": 6_234}
+LEAST_ROWS = {"v1": 1_216, "v2": 2_734, "v3": 6_318, "v4": 6_234, "v5": 8_639}
 
 
 @cache
@@ -120,7 +120,7 @@ def test_group_names_alone_tell_little(repo):
     assert roc_auc_score(labels, scores) < 0.60
 
 
-@pytest.mark.parametrize("name", ["v1", "v4"])
+@pytest.mark.parametrize("name", ["v1", "v4", "v5"])
 def test_the_commands_of_the_readme_rebuild_it_byte_for_byte(tmp_path, name):
     readme = (DATASETS / "README.md").read_text(encoding="utf-8")
     commands = re.search(rf"^{name}:\n\n```sh\n(.*?)```", readme, re.DOTALL | re.MULTILINE)[1]
@@ -135,6 +135,19 @@ def test_the_commands_of_the_readme_rebuild_it_byte_for_byte(tmp_path, name):
     rebuilt, shipped = files(tmp_path / name), files(DATASETS / name)
     assert rebuilt.keys() == shipped.keys()
     assert [name for name in shipped if rebuilt[name] != shipped[name]] == []
+
+
+def test_sets_of_v5_keep_both_labels_and_neither_length_nor_picture_tells_them(repo):
+    from sklearn.metrics import roc_auc_score
+
+    labels = {}
+    for row in rows_of("v5"):
+        labels.setdefault(row["group"], set()).add(row["label"])
+    assert len(labels) > 380 and numpy.mean([len(found) == 2 for found in labels.values()]) > 0.98
+    harmful = [row["label"] for row in rows_of("v5")]
+    longest = roc_auc_score(harmful, [-len(row["text"]) for row in rows_of("v5")])
+    pictured = roc_auc_score(harmful, [len(row["image"]) for row in rows_of("v5")])
+    assert longest < 0.65 and 0.4 < pictured < 0.6
 
 
 def test_twins_of_v4_say_both_things_about_the_same(repo):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from guard.packed_rows import LARGEST_DIFFERENCE, check_packable, pack_row, prove_packable
+from guard.progress import Progress
 from guard.suffix_attention import try_suffix_attention
 from guard.template import EncodedMeme, GuardPrompt
 
@@ -33,9 +34,12 @@ def view_margins(model: "PreTrainedModel", prompt: GuardPrompt, memes: list[Enco
     by_suffix = packed and computes_by_suffix(model, prompt, suffixes)
     # Similar lengths come to lie in one row: attention by suffix pads within it.
     order = sorted(range(len(suffixes)), key=lambda index: len(suffixes[index]))
+    progress = Progress(len(suffixes), "views")
     for row in cut_to_budget(order, suffixes, TOKENS_A_ROW if by_suffix else MASKED_TOKENS_A_ROW):
         logits = label_logits(model, prompt, [suffixes[index] for index in row], packed, by_suffix)
         margins[row] = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+        progress.advance(count=len(row))
+    progress.close()
     ends = np.cumsum([len(meme.suffixes) for meme in memes])
     return np.split(margins, ends[:-1]) if memes else []
 

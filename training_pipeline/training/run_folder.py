@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from guard.model_folder import SCORING_FILE, TRAINING_FILE, Scoring
 from guard.output_files import finished_file, write_json
+from guard.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
@@ -64,6 +65,23 @@ def last_whole_checkpoint(output_dir: Path) -> str | None:
         print(f"removed {folder}, which was never saved to its end", file=sys.stderr)
         shutil.rmtree(folder)
     return None
+
+
+class TellProgress(TrainerCallback):
+    """Steps done and time left, a line every ten seconds, where there is no terminal for the Trainer's own bar."""
+
+    def on_train_begin(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
+    ) -> None:
+        shown = args.disable_tqdm and state.is_world_process_zero
+        self.progress = Progress(state.max_steps - state.global_step, "steps") if shown else None
+
+    def on_step_end(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
+    ) -> None:
+        if self.progress:
+            loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+            self.progress.advance(f"loss {loss:.3f}" if loss is not None else "")
 
 
 class CarryScoring(TrainerCallback):
