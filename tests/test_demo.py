@@ -23,28 +23,27 @@ def variables_of(script) -> set[str]:
     return {flag.upper().replace("-", "_") for flag in re.findall(r"^  --([a-z0-9-]+)", manual, re.M)}
 
 
-def test_no_stage_uses_a_private_switch(repo):
-    for name, script, settings, _ in load_demo(repo).stages(Path("out")):
+@pytest.mark.parametrize("stand_in", [True, False])
+def test_no_stage_uses_a_private_switch(repo, stand_in):
+    for name, script, settings, _ in load_demo(repo).stages(Path("out"), stand_in):
         assert settings.keys() <= variables_of(repo / script), name
 
 
-def test_the_artifacts_that_the_readme_promises_are_written(repo):
-    written = " ".join(stage[3] for stage in load_demo(repo).stages(Path("out"))).split()
-    assert {"base-llm", "captioner", "raw", "dataset", "lora", "merged", "llm-gptq", "predictions.tsv"} <= set(written)
+@pytest.mark.parametrize(
+    ("stand_in", "models"), [(True, {"base-llm", "captioner"}), (False, {"../smollm2", "../guard", "captioner"})]
+)
+def test_the_artifacts_that_the_readme_promises_are_written(repo, stand_in, models):
+    written = " ".join(stage[3] for stage in load_demo(repo).stages(Path("out"), stand_in)).split()
+    assert models | {"raw", "dataset", "lora", "merged", "llm-gptq", "predictions-own.tsv", "report-own"} <= set(
+        written
+    )
+    assert ("predictions-published.tsv" in written) == (not stand_in)
 
 
-def test_the_sample_auroc_is_that_of_the_labels(repo):
+def test_the_base_may_be_the_stand_in_and_each_base_has_its_own_folder(repo, monkeypatch):
+    monkeypatch.setenv("BASE", "tiny")
     demo = load_demo(repo)
-    names = (demo.SAMPLES / "stdin.csv").read_text(encoding="utf-8").split()
-    gold = [
-        line.split(",")[0]
-        for line in (demo.SAMPLES / "labels.csv").read_text(encoding="utf-8").splitlines()
-        if ",offensive," in line
-    ]
-    images = [str(demo.SAMPLES / name) for name in names]
-    perfect = [f"{0.9 if name in gold else 0.1:.4f}\t0" for name in names]
-    assert demo.sample_auroc(images, perfect) == 1.0
-    assert demo.sample_auroc(images, ["0.5000\t0"] * len(names)) == 0.5
+    assert demo.STAND_IN and Path("artifacts/demo-tiny") == demo.OUTPUT_DIR
 
 
 @pytest.fixture
@@ -58,6 +57,7 @@ def small_demo(repo, tmp_path, monkeypatch):
 
 def test_stages_run_one_after_another_and_a_second_run_keeps_what_is_there(small_demo, capfd):
     demo, output = small_demo
+    demo.SECONDS_BETWEEN_LINES = 0.2
     few = {"NUM_RUNS": 4}
     plan = [
         (name, script, {**settings, **(few if "generate" in script else {})}, wrote)
@@ -69,6 +69,7 @@ def test_stages_run_one_after_another_and_a_second_run_keeps_what_is_there(small
     assert (output / "dataset" / "dataset_dict.json").exists() and (output / "logs" / "generate_data.log").exists()
     printed = capfd.readouterr().out
     assert "[1/3] generate harmless" in printed and "wrote 16 runs (80 items)" in printed
+    assert re.search(r"^ +[0-9]+ s  ", printed, re.M), "a line now and then, while a stage runs"
     demo.run_stages(plan, [], output)
     assert "(16 were there, 0 missing)" in capfd.readouterr().out
 
@@ -87,8 +88,15 @@ def test_the_pictures_are_scored_and_the_summary_names_what_came_of_it(small_dem
     assert run_script("training_pipeline/attach_policy.py", models).returncode == 0
     images = [str(demo.SAMPLES / f"meme_00{number}.png") for number in (3, 4, 5, 6)]
     settings = {"LLM_DIR": output / "llm", "CAPTION_MODEL_DIR": tiny_models_dir / "captioner"}
-    rows = demo.run_stages([("predict", "docker/predict.py", settings, "predictions.tsv")], images, output)
-    lines = (output / "predictions.tsv").read_text().splitlines()
+    (output / "stdin.csv").write_text("\n".join(images) + "\n")
+    plan = demo.detecting_stages(output, "own", settings["LLM_DIR"])
+    plan[0][2].update(settings)
+    table = (demo.SAMPLES / "labels.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    few = [line for line in table if line.startswith(("file_name", *(Path(image).name for image in images)))]
+    plan[1][2]["LABELS_PATH"] = output / "labels.csv"
+    plan[1][2]["LABELS_PATH"].write_text("".join(few), encoding="utf-8")
+    rows = demo.run_stages(plan, images, output)
+    lines = (output / "predictions-own.tsv").read_text().splitlines()
     assert len(lines) == 4 and not list(output.glob(".*unfinished"))
     for kind, auroc in (("merged", 0.75), ("gptq", 0.25)):
         (output / f"evaluation-{kind}").mkdir()
@@ -96,5 +104,8 @@ def test_the_pictures_are_scored_and_the_summary_names_what_came_of_it(small_dem
         (output / f"evaluation-{kind}" / "evaluation.json").write_text(json.dumps(report))
     demo.print_summary(rows, images, output)
     printed = capsys.readouterr().out
-    assert f"meme_003.png\t{lines[0]}" in printed and re.search(r"AUROC [01]\.\d{4} \(4 memes\)", printed)
-    assert "Test AUROC: 0.7500 in 16 bits, 0.2500 in 4 bits; TF-IDF baseline 0.5000 (8 rows, 4 groups)" in printed
+    probability, label = lines[0].split("\t")
+    assert re.search(rf"^meme_003.png +(ok|offensive) +{float(probability):.2f} {label} +\w", printed, re.M)
+    assert re.search(r"on the sample pictures: AUROC [01]\.\d{4} \(95 % [01]\.\d{3} to [01]\.\d{3}", printed)
+    assert "published" not in printed, "the stand-in is scored alone"
+    assert "AUROC 0.7500 in 16 bits, 0.2500 in 4 bits; TF-IDF baseline 0.5000 (8 rows, 4 groups)" in printed

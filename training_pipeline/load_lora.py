@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from guard.template import GuardPrompt
 
 MERGE_TOLERANCE = 1e-5  # of a probability, in float32: base plus adapter against merged, weights not yet rounded
-# Rounding the weights may move a probability as far as computing in 16 bits does, which is about a hundredth. It grows
-# with depth: 3.5e-3 in 30 layers of bfloat16. Beyond this something else is wrong, such as an overflow of float16.
-ROUNDING_TOLERANCE = 0.02
+# What rounding the weights moves is the type's cost, and told; it grows with depth and with how unsure the model is (up
+# to 4e-2 in 30 layers of bfloat16). Beyond this it is no rounding any more, such as an overflow of float16.
+ROUNDING_TOLERANCE = 0.1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 SAMPLE_MEMES: list[Meme] = [
     {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from pydantic import DirectoryPath, Field
 
@@ -27,6 +28,7 @@ REPOSITORY_SAMPLES = Path(__file__).resolve().parents[1] / "datasets" / "sample_
 
 class Settings(ScriptSettings):
     output_dir: Path = Field(description="folder that gets base-llm/ and captioner/")
+    models: Literal["both", "llm", "captioner"] = Field("both", description="which of the two to make")
     samples_dir: DirectoryPath = Field(
         REPOSITORY_SAMPLES, description="folder with train.parquet; render_memes.py makes one"
     )
@@ -42,11 +44,13 @@ def main() -> None:
     train_parquet = settings.samples_dir / "train.parquet"
     if not train_parquet.exists():
         raise SystemExit(f"make_tiny_models.py: {train_parquet} does not exist; make it with render_memes.py")
+    makes = {"llm": ("base-llm", make_llm), "captioner": ("captioner", make_captioner)}
+    wanted = [make for model, make in makes.items() if settings.models in ("both", model)]
     # Side by side, each on its share of the cores: steps this small gain little from a second thread.
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as makers:
         lines = [
             makers.submit(make_folder, settings.output_dir / name, make, train_parquet, settings)
-            for name, make in (("base-llm", make_llm), ("captioner", make_captioner))
+            for name, make in wanted
         ]
         for line in lines:
             print(line.result(), file=results)
@@ -60,7 +64,7 @@ def make_folder(
         return f"kept {folder}, which is there already; delete it to train it anew"
     import torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // (2 if settings.models == "both" else 1)))
     started = time.monotonic()
     with finished_folder(folder) as unfinished:
         metrics = make(train_parquet, unfinished, settings)

@@ -1,10 +1,10 @@
 """Fine-tune a chat LLM into a guard model: QLoRA on packed rows.
 
-The base is loaded in 4-bit NF4 (double quantised), LoRA adapters on all its linear layers are trained to answer
-`unsafe` or `safe` behind the policy, for both views of every meme. Rows are packed: the policy once a batch, every
-view behind it (guard/packed_rows.py), so a step costs P + B*S tokens instead of B*(P + S). On a CPU the 4-bit weights
-are dequantised once, products are in bfloat16 where the processor multiplies in it, and attention is computed view by
-view (guard/suffix_attention.py).
+The base is loaded in 4-bit NF4 (double quantised), or in 16 bits (BASE_BITS); LoRA adapters on all its linear layers
+are trained to answer `unsafe` or `safe` behind the policy, for both views of every meme. Rows are packed: the policy
+once a batch, every view behind it (guard/packed_rows.py), so a step costs P + B*S tokens instead of B*(P + S). On a CPU
+the 4-bit weights are dequantised once, products are in bfloat16 where the processor multiplies in it, and attention is
+computed view by view (guard/suffix_attention.py).
 
 Reads   MODEL_DIR (a chat model; one without guard template and scoring.json gets them), DATASET_DIR (clean_dataset.py)
 Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), tokenizer, scoring.json, training.json,
@@ -59,6 +59,7 @@ RUN_IDENTITY = (
     "max_text_tokens",
     "text_noise",
     "views_a_step",
+    "base_bits",
     "seed",
     "shuffle_labels",
     "packed_rows",
@@ -121,6 +122,9 @@ class Settings(ScriptSettings):
     seed: int = Field(1, description="seed of the adapters, the order of rows and the dropout")
     shuffle_labels: bool = Field(
         False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5"
+    )
+    base_bits: Literal[4, 16] = Field(
+        4, description="bits of the frozen base: 4 (NF4) for what would not fit else, 16 for small models and CPUs"
     )
     dtype: Dtype = Field("auto", description=DTYPE_MEANING)
     packed_rows: bool = Field(True, description="0 trains one example a row, for attention that cannot be packed")
@@ -224,7 +228,7 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
         check_packable(AutoConfig.from_pretrained(settings.model_dir), longest)
     torch.manual_seed(settings.seed)
     dtype = compute_dtype(settings.dtype)
-    base = load_frozen_base(settings.model_dir, dtype)
+    base = load_frozen_base(settings.model_dir, dtype, settings.base_bits)
     if settings.packed_rows:
         batch = [suffix for meme in memes[: settings.batch_size] for suffix in meme.suffixes]
         prove_packable(base, prompt.prefix_ids, batch, dtype)

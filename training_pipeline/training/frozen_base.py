@@ -1,4 +1,4 @@
-"""The frozen base under the adapters: rounded to 4 bits, multiplied in the type that the device is fastest in."""
+"""The frozen base under the adapters: in 4 bits or as it is, multiplied in the type that the device is fastest in."""
 
 import sys
 from pathlib import Path
@@ -10,17 +10,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def load_frozen_base(model_dir: Path, dtype: torch.dtype) -> "PreTrainedModel":
-    """The base in NF4 (double quantised), nothing in it trained.
+def load_frozen_base(model_dir: Path, dtype: torch.dtype, bits: int) -> "PreTrainedModel":
+    """The base in NF4 (4 bits, double quantised) or in `dtype` (16 bits), nothing in it trained.
 
-    On the CPU its weights are dequantised once, where memory allows: bitsandbytes would do it at every step, forwards
-    and backwards, with the same numbers.
+    16 bits are what the adapter is merged into, and what a small base needs: rounding costs it more than a large one,
+    and on the CPU 4 bits save nothing. There the 4-bit weights are dequantised once, where memory allows: bitsandbytes
+    would do it at every step, forwards and backwards, with the same numbers.
     """
     from accelerate import PartialState
     from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     on_gpu = torch.cuda.is_available()
+    device_map = {"": PartialState().local_process_index if on_gpu else "cpu"}
+    if bits == 16:
+        whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype=dtype, use_safetensors=True, device_map=device_map
+        )
+        return whole.requires_grad_(False)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
@@ -29,7 +36,7 @@ def load_frozen_base(model_dir: Path, dtype: torch.dtype) -> "PreTrainedModel":
         quantization_config=quantization,
         dtype=dtype,
         use_safetensors=True,
-        device_map={"": PartialState().local_process_index if on_gpu else "cpu"},
+        device_map=device_map,
     )
     if on_gpu or not fits_dequantised(base, dtype):
         keep_weights_as_loaded(base)

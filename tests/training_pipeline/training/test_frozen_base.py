@@ -1,0 +1,20 @@
+"""The base that adapters are trained on: rounded to 4 bits or as it is, and frozen either way."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from training.frozen_base import load_frozen_base
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bits", [4, 16])
+def test_nothing_in_the_base_is_trained_and_only_4_bits_round_it(base_dir, bits, dtype):
+    base = load_frozen_base(base_dir, dtype, bits)
+    stored = AutoModelForCausalLM.from_pretrained(base_dir, dtype=dtype)
+    assert not any(parameter.requires_grad for parameter in base.parameters())
+    found, expected = (dict(model.named_parameters()) for model in (base, stored))
+    assert found.keys() == expected.keys() and {weight.dtype for weight in found.values()} == {dtype}
+    changed = {name for name, weight in found.items() if not torch.equal(weight, expected[name])}
+    projections = {name for name in expected if "proj" in name}
+    assert changed == (projections if bits == 4 else set())
