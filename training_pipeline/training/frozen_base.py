@@ -32,11 +32,7 @@ def load_frozen_base(model_dir: Path, dtype: torch.dtype, bits: int) -> "PreTrai
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     base = AutoModelForCausalLM.from_pretrained(
-        model_dir,
-        quantization_config=quantization,
-        dtype=dtype,
-        use_safetensors=True,
-        device_map=device_map,
+        model_dir, quantization_config=quantization, dtype=dtype, use_safetensors=True, device_map=device_map
     )
     if on_gpu or not fits_dequantised(base, dtype):
         keep_weights_as_loaded(base)
