@@ -21,9 +21,9 @@ Writes  OUTPUT_DIR: evaluation.json (`auroc` at its top level), predictions.json
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Self, TextIO
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from guard.model_folder import (
     DTYPE_MEANING,
@@ -37,6 +37,7 @@ from guard.model_folder import (
 )
 from guard.output_files import check_writable, claim_stdout, explained_write_errors, write_json
 from guard.script_settings import ScriptSettings
+from memes.defaults import existing_paths, named_paths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +48,13 @@ if TYPE_CHECKING:
 
 class Settings(ScriptSettings):
     model_dir: Path = Field(description="folder of the guard model")
-    dataset_dir: Path = Field(description="data set that clean_dataset.py wrote, or a CSV, TSV or JSON Lines file")
+    dataset_dir: Annotated[str, AfterValidator(existing_paths)] = Field(
+        description="data set that clean_dataset.py wrote, or a CSV, TSV or JSON Lines file; several with commas"
+    )
     split: str = Field("test", description="split that is measured; validation fits scoring.json, from a file too")
     output_dir: Path = Field(description="folder that gets evaluation.json, predictions.jsonl and the plots")
-    baseline_dataset_dir: Path | None = Field(
-        None, description="data set whose train split the TF-IDF baseline learns from; DATASET_DIR's own when unset"
+    baseline_dataset_dir: Annotated[str, AfterValidator(existing_paths)] | None = Field(
+        None, description="data sets whose train split the TF-IDF baseline learns from; DATASET_DIR's own when unset"
     )
     max_text_tokens: int | None = Field(
         None, ge=8, description="token limit of a view; unset: the model's own (scoring.json), which it may only lower"
@@ -73,10 +76,10 @@ class Settings(ScriptSettings):
     bootstrap_samples: int = Field(1000, ge=100, description="resamples of groups behind each 95 % interval")
     seed: int = Field(1, description="seed of the resampling")
 
-    @field_validator("model_dir", "dataset_dir", "baseline_dataset_dir")
+    @field_validator("model_dir")
     @classmethod
-    def is_there(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.exists():
+    def is_there(cls, path: Path) -> Path:
+        if not path.exists():
             raise ValueError("is not there")
         return path
 
@@ -131,20 +134,21 @@ def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["Mem
 
     columns = {name: getattr(settings, f"{name}_column") for name in COLUMNS}
     required = REQUIRED | {name for name in COLUMNS if f"{name}_column" in settings.model_fields_set}
-    dataset, baseline = settings.dataset_dir, settings.baseline_dataset_dir
-    if baseline is None and dataset.is_dir():
-        baseline = dataset
+    measured = named_paths(settings.dataset_dir)
+    learnt = named_paths(settings.baseline_dataset_dir or "") or [path for path in measured if path.is_dir()]
+
+    def rows_of(paths: list[Path], split: str) -> list["MemeRow"]:
+        found = []
+        for path in paths:
+            own_columns = path.is_dir() and path not in measured
+            asked = () if own_columns else (columns, required, settings.positive_label)
+            found += read_rows(path, split, *asked)
+        check_both_labels(found, f"{', '.join(map(str, paths))}, {split}")
+        return found
+
     try:
-        rows = read_rows(dataset, settings.split, columns, required, settings.positive_label)
-        check_both_labels(rows, f"{dataset}, {settings.split}")
-        if baseline is None or settings.split == "train":
-            return rows, None
-        if baseline.is_dir() and baseline != dataset:
-            train = read_rows(baseline, "train")
-        else:
-            train = read_rows(baseline, "train", columns, required, settings.positive_label)
-        check_both_labels(train, f"{baseline}, train")
-        return rows, train
+        rows = rows_of(measured, settings.split)
+        return rows, rows_of(learnt, "train") if learnt and settings.split != "train" else None
     except UnusableRows as error:
         raise SystemExit(f"evaluate_model.py: {error}") from error
 
@@ -183,7 +187,7 @@ def evaluate(
     report = {
         **evaluation_report(rows, views, probabilities, threshold, settings.bootstrap_samples, settings.seed),
         "split": settings.split,
-        "dataset": str(settings.dataset_dir),
+        "dataset": settings.dataset_dir,
         "model": str(settings.model_dir),
         "unscored_rows": sum(not names for names in scores.names),
         "cut_rows": scores.cut_rows,

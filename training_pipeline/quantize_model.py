@@ -27,13 +27,14 @@ from guard.model_folder import (
     folder_megabytes,
     is_quantised,
     load_guard_model,
+    number_where_one,
     read_scoring,
     share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, finished_folder, write_json
 from guard.script_settings import ScriptSettings
-from memes.defaults import beside, name_defaults, newest_dataset
+from memes.defaults import beside, name_defaults, named_paths, newest_dataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,16 +48,11 @@ LEAST_CALIBRATION_ROWS = 256
 CALIBRATION_TOKENS_A_ROW = 1024
 
 
-def number_where_one(text: object) -> object:
-    return int(str(text)) if str(text).strip().isdigit() else text
-
-
 def trained_or_newest_dataset(settings: dict[str, Any]) -> Path:
     """The data set that MODEL_DIR's training.json names, if it is there; else the newest in reach."""
     record = settings["model_dir"] / TRAINING_FILE
     named = json.loads(record.read_text(encoding="utf-8")).get("dataset_dir", "") if record.exists() else ""
-    folders = [Path(name.strip()) for name in named.split(",") if name.strip()]
-    return next((folder for folder in folders if folder.is_dir()), None) or newest_dataset()
+    return next((folder for folder in named_paths(named) if folder.is_dir()), None) or newest_dataset()
 
 
 def gptq_beside_model(settings: dict[str, Any]) -> Path:
@@ -75,7 +71,6 @@ class Settings(ScriptSettings):
         default_factory=gptq_beside_model,
         description="folder that gets the quantised model; unset: MODEL_DIR with -gptq behind its name",
     )
-    # The environment gives text, which a Literal of numbers does not take.
     bits: Annotated[Literal[4, 8], BeforeValidator(number_where_one)] = Field(4, description="bits a weight: 4 or 8")
     calibration_rows: int = Field(
         256, ge=LEAST_CALIBRATION_ROWS, description="views of memes, drawn from the train split, that calibrate"

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, DirectoryPath, Field
+from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field
 
 from guard.model_folder import (
     DTYPE_MEANING,
@@ -30,12 +30,13 @@ from guard.model_folder import (
     Scoring,
     check_model_folder,
     compute_dtype,
+    number_where_one,
     share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, explained_write_errors
 from guard.script_settings import ScriptSettings
-from memes.defaults import beside, name_defaults, newest_dataset
+from memes.defaults import beside, existing_paths, name_defaults, named_paths, newest_dataset
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -67,29 +68,17 @@ RUN_IDENTITY = (
 )
 
 
-def existing_folders(value: str) -> str:
-    """Folders with commas between them; ValueError names those that are not there."""
-    missing = [str(folder) for folder in folders(value) if not folder.is_dir()]
-    if missing:
-        raise ValueError(f"no such folder: {', '.join(missing)}")
-    return value
-
-
-def folders(value: str) -> list[Path]:
-    return [Path(name.strip()) for name in value.split(",")]
-
-
 def newest_in_reach() -> str:
     return str(newest_dataset())
 
 
 def lora_beside_dataset(settings: dict[str, Any]) -> Path:
-    return beside(folders(settings["dataset_dir"])[0], "-lora")
+    return beside(named_paths(settings["dataset_dir"])[0], "-lora")
 
 
 class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
-    dataset_dir: Annotated[str, AfterValidator(existing_folders)] = Field(
+    dataset_dir: Annotated[str, AfterValidator(existing_paths)] = Field(
         default_factory=newest_in_reach,
         validate_default=True,
         description="folder of a data set that clean_dataset.py wrote, several with commas; unset: the newest in "
@@ -123,7 +112,7 @@ class Settings(ScriptSettings):
     shuffle_labels: bool = Field(
         False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5"
     )
-    base_bits: Literal[4, 16] = Field(
+    base_bits: Annotated[Literal[4, 16], BeforeValidator(number_where_one)] = Field(
         4, description="bits of the frozen base: 4 (NF4) for what would not fit else, 16 for small models and CPUs"
     )
     dtype: Dtype = Field("auto", description=DTYPE_MEANING)
@@ -147,7 +136,7 @@ def main() -> None:
 
     check_model_folder(settings.model_dir)
     try:
-        splits = read_splits(folders(settings.dataset_dir), settings.shuffle_labels, settings.seed)
+        splits = read_splits(named_paths(settings.dataset_dir), settings.shuffle_labels, settings.seed)
     except UnusableRows as error:
         raise SystemExit(f"train_model.py: {error}") from error
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another

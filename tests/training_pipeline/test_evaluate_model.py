@@ -7,6 +7,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from small_memes import meme_rows, save_dataset
 
+from evaluate_model import Settings, read_evaluation_rows
+
 SCRIPT = "training_pipeline/evaluate_model.py"
 FILES = {"evaluation.json", "predictions.jsonl", "roc.png", "precision_recall.png", "reliability.png"}
 
@@ -167,3 +169,16 @@ def test_a_token_limit_that_is_not_served_is_refused(settings, words, merged_run
     places = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "out"}
     refused = run_script(SCRIPT, {**places, **settings}, timeout=120)
     assert refused.returncode == 2 and words in refused.stderr and not (tmp_path / "out").exists()
+
+
+def test_several_data_sets_are_measured_as_one(merged_run, dataset_dir, tmp_path):
+    """Rows of both, and a baseline that learns from both; a row without a group belongs to its own table's."""
+    table = tmp_path / "more.csv"
+    table.write_text("text,label\nkopi time,ok\nthey ruin it all,offensive\n", encoding="utf-8")
+    settings = {"MODEL_DIR": merged_run[0], "OUTPUT_DIR": tmp_path / "out", "POSITIVE_LABEL": "offensive"}
+    rows, train = read_evaluation_rows(Settings(**settings, DATASET_DIR=f"{dataset_dir},{table}"))
+    alone, train_alone = read_evaluation_rows(Settings(**settings, DATASET_DIR=dataset_dir))
+    assert rows[:-2] == alone and [row["label"] for row in rows[-2:]] == [0, 1] and train == train_alone
+    assert [row["group"] for row in rows[-2:]] == ["more.csv, row 0", "more.csv, row 1"]
+    with pytest.raises(ValueError, match="is not there: /void"):
+        Settings(**settings, DATASET_DIR=f"{dataset_dir},/void")

@@ -83,7 +83,7 @@ def test_a_folder_of_other_settings_is_refused(lora_run, base_dir, dataset_dir, 
     [
         (
             {"MODEL_DIR": "/nowhere", "DATASET_DIR": "/tmp,/void"},
-            ["2 unusable", "MODEL_DIR=/nowhere", "DATASET_DIR=/tmp,/void: no such folder: /void."],
+            ["2 unusable", "MODEL_DIR=/nowhere", "DATASET_DIR=/tmp,/void: is not there: /void."],
         ),
         ({"EPOCHS": "-1", "LORA_DROPOUT": "2"}, ["EPOCHS=-1", "LORA_DROPOUT=2"]),
     ],

@@ -22,6 +22,11 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 DTYPE_MEANING = "what the model multiplies in; auto is 16 bits where the device multiplies in them"
 
 
+def number_where_one(text: object) -> object:
+    """For settings that are a Literal of numbers, which takes no text; the environment gives nothing else."""
+    return int(str(text)) if str(text).strip().isdigit() else text
+
+
 class Scoring(TypedDict):
     """scoring.json: what everyone who scores with the model must know beside its weights and its chat template."""
 

@@ -1,4 +1,4 @@
-"""Which data set a script takes, and where it writes, where neither is named."""
+"""Which data sets a script takes (one, several with commas, the newest where none is named), and where it writes."""
 
 import os
 import sys
@@ -9,6 +9,19 @@ from pydantic_settings import BaseSettings
 from guard.output_files import script_name
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def named_paths(value: str) -> list[Path]:
+    """Paths with commas between them."""
+    return [Path(name.strip()) for name in value.split(",") if name.strip()]
+
+
+def existing_paths(value: str) -> str:
+    """A setting's value as it is; ValueError where it names nothing, or names those that are not there."""
+    missing = [str(path) for path in named_paths(value) if not path.exists()]
+    if missing or not named_paths(value):
+        raise ValueError(f"is not there: {', '.join(missing) or 'nothing is named'}")
+    return value
 
 
 def newest_dataset() -> Path:

@@ -58,7 +58,7 @@ def read_rows(
     if len(labelled) < len(table):
         print(f"{where}: {len(table) - len(labelled)} of {len(table)} rows left out: no label", file=sys.stderr)
     labels = binary_labels([str(as_text(row[columns["label"]])) for _, row in labelled], positive_label, path)
-    unnamed_group = f"{split} row" if path.is_dir() else "row"
+    unnamed_group = f"{path.name}, {split} row" if path.is_dir() else f"{path.name}, row"
     return [
         meme_row(row, columns, label, number, unnamed_group)
         for (number, row), label in zip(labelled, labels, strict=True)

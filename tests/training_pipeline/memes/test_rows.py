@@ -35,7 +35,7 @@ def test_a_table_with_other_names(tmp_path):
         "label": 1,
         "language": None,
         "category": "a",
-        "group": "row 0",
+        "group": f"{path.name}, row 0",
     }
 
 

