@@ -177,7 +177,7 @@ def test_several_data_sets_are_measured_as_one(merged_run, dataset_dir, tmp_path
     table.write_text("text,label\nkopi time,ok\nthey ruin it all,offensive\n", encoding="utf-8")
     settings = {"MODEL_DIR": merged_run[0], "OUTPUT_DIR": tmp_path / "out", "POSITIVE_LABEL": "offensive"}
     rows, train = read_evaluation_rows(Settings(**settings, DATASET_DIR=f"{dataset_dir},{table}"))
-    alone, train_alone = read_evaluation_rows(Settings(**settings, DATASET_DIR=dataset_dir))
+    alone, train_alone = read_evaluation_rows(Settings(**settings, DATASET_DIR=str(dataset_dir)))
     assert rows[:-2] == alone and [row["label"] for row in rows[-2:]] == [0, 1] and train == train_alone
     assert [row["group"] for row in rows[-2:]] == ["more.csv, row 0", "more.csv, row 1"]
     with pytest.raises(ValueError, match="is not there: /void"):
