@@ -38,9 +38,9 @@ measure() { # measure MODEL NAME SETTING=VALUE...
 }
 
 measure_all() { # measure_all MODEL ENDING
-  measure "$1" "v3$2" DATASET_DIR=datasets/v3
-  measure "$1" "v4$2" DATASET_DIR=datasets/v4
-  measure "$1" "v5$2" DATASET_DIR=datasets/v5
+  measure "$1" "v3$2" DATASET_DIR=datasets/v3 BASELINE_DATASET_DIR=$DATASETS
+  measure "$1" "v4$2" DATASET_DIR=datasets/v4 BASELINE_DATASET_DIR=$DATASETS
+  measure "$1" "v5$2" DATASET_DIR=datasets/v5 BASELINE_DATASET_DIR=$DATASETS
   measure "$1" "crosscheck$2" DATASET_DIR=datasets/crosscheck/crosscheck.jsonl BASELINE_DATASET_DIR=$DATASETS
   [ -z "${HATECHECK_CSV:-}" ] || measure "$1" "hatecheck$2" DATASET_DIR="$HATECHECK_CSV" TEXT_COLUMN=test_case \
     LABEL_COLUMN=label_gold POSITIVE_LABEL=hateful CATEGORY_COLUMN=functionality GROUP_COLUMN=templ_id \
