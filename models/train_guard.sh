@@ -29,7 +29,7 @@ train() { # train SETTING=VALUE...
 step "train on English"
 train OUTPUT_DIR=$out/lora-english LANGUAGES=en MAX_STEPS=400 LEARNING_RATE=1e-3 EVAL_STEPS=400 SAVE_STEPS=400
 step "train on all languages"
-train OUTPUT_DIR=$out/lora START_LORA_DIR=$out/lora-english MAX_STEPS=650 LEARNING_RATE=8e-4 EVAL_STEPS=325 SAVE_STEPS=325
+train OUTPUT_DIR=$out/lora START_LORA_DIR=$out/lora-english MAX_STEPS=550 LEARNING_RATE=8e-4 EVAL_STEPS=550 SAVE_STEPS=550
 
 step "publish, merge, calibrate"
 [ -d "$out/adapter" ] || LORA_DIR=$out/lora BASE_NAME=HuggingFaceTB/SmolLM2-135M-Instruct OUTPUT_DIR=$out/adapter \
