@@ -50,7 +50,7 @@ def main() -> None:
         base = settings.base_dir or make_base(folder, settings.llm_steps)
         dataset = {"DATASET_DIR": folder / "dataset", "SEED": settings.seed}
         run(
-            "train_model.py",
+            "training_pipeline/train_model.py",
             MODEL_DIR=base,
             OUTPUT_DIR=folder / "lora",
             EPOCHS=settings.epochs,
@@ -59,9 +59,15 @@ def main() -> None:
             **TRAINING,
             **dataset,
         )
-        run("load_lora.py", MODEL_DIR=base, LORA_DIR=folder / "lora", OUTPUT_DIR=folder / "merged")
+        run("training_pipeline/load_lora.py", MODEL_DIR=base, LORA_DIR=folder / "lora", OUTPUT_DIR=folder / "merged")
         for split in ("validation", "test"):
-            run("evaluate_model.py", MODEL_DIR=folder / "merged", OUTPUT_DIR=folder / split, SPLIT=split, **dataset)
+            run(
+                "training_pipeline/evaluate_model.py",
+                MODEL_DIR=folder / "merged",
+                OUTPUT_DIR=folder / split,
+                SPLIT=split,
+                **dataset,
+            )
         report = json.loads((folder / "test" / "evaluation.json").read_text(encoding="utf-8"))
         print_result(parts, report, time.monotonic() - started)
 
@@ -118,20 +124,18 @@ def save(parts: dict[str, list[dict]], folder: Path) -> None:
 
 
 def make_base(folder: Path, steps: int) -> Path:
-    run("make_tiny_models.py", OUTPUT_DIR=folder / "models", LLM_STEPS=steps, CAPTIONER_STEPS=1)
+    run("training_pipeline/make_tiny_models.py", OUTPUT_DIR=folder / "models", LLM_STEPS=steps, CAPTIONER_STEPS=1)
     return folder / "models" / "base-llm"
 
 
 def run(script: str, **variables) -> None:
-    """Run a script of training_pipeline; its results go to stderr here, where the benchmark's progress goes."""
+    """Run a script of the project; its results go to stderr here, where the benchmark's progress goes."""
     environment = {
-        **{name: value for name, value in os.environ.items() if name not in Settings.model_fields},
+        **{name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields},
         "OMP_WAIT_POLICY": "passive",
         **{name: str(value) for name, value in variables.items()},
     }
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "training_pipeline" / script)], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, str(ROOT / script)], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{script} failed:\n{done.stderr[-3000:]}")
     print(done.stdout, end="", file=sys.stderr, flush=True)

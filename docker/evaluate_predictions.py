@@ -9,6 +9,9 @@ Writes  OUTPUT_DIR/report.html (self-contained: no network, opens from disk) and
     INPUT_PATH=stdin.csv PREDICTIONS_PATH=predictions.tsv LABELS_PATH=labels.csv DETAILS_PATH=details.jsonl \\
         OUTPUT_DIR=report python docker/evaluate_predictions.py
 
+On the page each picture can be marked harmful, harmless or unsure, with a category; it keeps the marks in the browser
+and writes review.csv, of which data_preparation/add_reviews.py makes training data.
+
 Safe to run again: both files are replaced when whole, and the same input gives the same bytes. The thumbnails take at
 most PICTURES_MEGABYTES together. Runs outside the image: matplotlib, jinja2 and scikit-learn are in the project's
 requirements.txt, not in docker/requirements.txt.
@@ -19,9 +22,9 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import DirectoryPath, Field, FilePath, model_validator
+from pydantic import AfterValidator, DirectoryPath, Field, FilePath, model_validator
 
 from detector.meme import label_of
 from detector.script_settings import ScriptSettings
@@ -29,6 +32,14 @@ from detector.script_settings import ScriptSettings
 if TYPE_CHECKING:
     from report.rows import Row
     from report.thumbnails import Thumbnail
+
+
+def distinct_words(value: str) -> str:
+    """Names by commas, in lower case, without blanks around them."""
+    names = [name.strip().casefold() for name in value.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ValueError("names nothing, or one category twice")
+    return ",".join(names)
 
 
 class Settings(ScriptSettings):
@@ -46,6 +57,10 @@ class Settings(ScriptSettings):
     output_dir: Path = Field(description="folder that gets report.html and metrics.json")
     threshold: float | None = Field(None, ge=0, le=1, description="judge by this; when unset as labels were printed")
     title: str = Field("Harmful-meme detector", max_length=200, description="heading of the report")
+    categories: Annotated[str, AfterValidator(distinct_words)] = Field(
+        "race,religion,nationality,orientation,gender,age,class,health,other",
+        description="what a reviewer may say a picture is about, with commas; add_reviews.py must be told the same",
+    )
     bootstrap_samples: int = Field(1000, ge=100, le=100_000, description="resamples behind the 95 % intervals")
     seed: int = Field(1, ge=0, description="seed of the resampling")
     thumbnail_side: int = Field(320, ge=48, le=1000, description="longer side of the pictures in the report, pixels")
@@ -152,6 +167,7 @@ def draw_page(rows: "list[Row]", report: dict[str, Any], settings: Settings) -> 
         small,
         charts,
         unit=unit,
+        categories=settings.categories.split(","),
         headline=headline(report, unit),
         notes=notes(report, rows, missing, unit),
         sources=sources,

@@ -29,6 +29,14 @@ def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
     assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 
 
+def test_the_report_and_add_reviews_know_the_same_categories():
+    import add_reviews
+    import evaluate_predictions
+
+    settings = (add_reviews.Settings, evaluate_predictions.Settings)
+    assert len({scripts.model_fields["categories"].default for scripts in settings}) == 1
+
+
 def pins(path) -> dict[str, str]:
     lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return dict(re.fullmatch(r"([^=\[]+)(?:\[.*\])?==(.+)", line).groups() for line in lines if "==" in line)
@@ -108,6 +116,7 @@ def test_what_scripts_write_by_default_is_ignored(repo):
         "data_preparation/phrasebook_general_ok/0001.json",
         "data_preparation/Tamil_phrasebook_general_offensive/0001.json",
         "data_preparation/dataset/README.md",
+        "data_preparation/reviewed/README.md",
         "data_preparation/sample_memes/train.parquet",
         "data_preparation/dataset-lora/training.json",
         "datasets/v3-lora/training.json",

@@ -20,7 +20,7 @@ CARD = """---
 license: {licence}
 task_categories: [text-classification]
 language: [{codes}]
-tags: [hateful-memes, content-moderation, synthetic]
+tags: [hateful-memes, content-moderation, {tag}]
 ---
 
 # Memes in text: harmless and offensive
@@ -43,12 +43,7 @@ Measured on at most {measured:,} rows a language. More rows of the same sentence
 
 ## How it was made
 
-Written by the models in the table above (`offline/phrasebook` is the project's own collection of written sentences
-with slots; `a > b` was written by a and translated by b), then cleaned by `data_preparation/clean_dataset.py`: of
-{items_read:,} items in {files_read:,} files, {dropped:,} were dropped ({rejected}); `rejected.jsonl` keeps each
-with its reason. Near duplicates are texts of a language whose character n-grams have a Jaccard similarity of about
-{near} or more. A meme, its variants, its translations and English texts that resemble it ({same} or more) share a
-`group`; a hash of the group and the seed decides its split, so a group never crosses a split.
+{how}
 
 Settings: {settings}
 
@@ -56,8 +51,7 @@ Settings: {settings}
 
 For training and testing classifiers that help moderators, for research on them, and for nothing else. The `offensive`
 rows say hateful things about groups of people; they were written to be recognised. Do not publish them as memes, do
-not train a generator on them, and do not judge a person by such a classifier's answer alone. Synthetic text is
-simpler than what people post: measure on real data before relying on a score.
+not train a generator on them, and do not judge a person by such a classifier's answer alone. {caution}
 
 ## Samples
 
@@ -65,7 +59,40 @@ simpler than what people post: measure on real data before relying on a score.
 """
 
 
-def write_card(folder: Path, report: Json, licence: str) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """Where a data set's rows come from, in the words of its card; `how` is filled with what was counted."""
+
+    tag: str
+    how: str
+    caution: str
+
+
+GENERATED = Origin(
+    "synthetic",
+    """\
+Written by the models in the table above (`offline/phrasebook` is the project's own collection of written sentences
+with slots; `a > b` was written by a and translated by b), then cleaned by `data_preparation/clean_dataset.py`: of
+{items_read:,} items in {files_read:,} files, {dropped:,} were dropped ({rejected}); `rejected.jsonl` keeps each
+with its reason. Near duplicates are texts of a language whose character n-grams have a Jaccard similarity of about
+{near} or more. A meme, its variants, its translations and English texts that resemble it ({same} or more) share a
+`group`; a hash of the group and the seed decides its split, so a group never crosses a split.""",
+    "Synthetic text is\nsimpler than what people post: measure on real data before relying on a score.",
+)
+REVIEWED = Origin(
+    "reviewed",
+    """\
+People said of memes that the detector had scored whether they are harmful, and about whom; texts are as they were
+read in the pictures, descriptions are the captioner's. `data_preparation/add_reviews.py` made rows of that: of
+{items_read:,} memes in {files_read:,} review(s), {dropped:,} were dropped ({rejected}); `rejected.jsonl` keeps each
+with its reason, `labels.csv` what was said. Near duplicates are texts of a language whose character n-grams have a
+Jaccard similarity of about {near} or more, in these rows or in the data sets that they were to join. Texts that
+resemble each other ({same} or more) share a `group`, that of a data set where it has one, and with it the split.""",
+    "People chose what to\nreview, often what the detector was unsure of: the rows are no sample of what is posted.",
+)
+
+
+def write_card(folder: Path, report: Json, licence: str, origin: Origin = GENERATED) -> None:
     """Write README.md, composition.png and the report, which gets the variety, into the data set's folder."""
     from datasets import load_from_disk
 
@@ -73,21 +100,25 @@ def write_card(folder: Path, report: Json, licence: str) -> None:
     report["variety"] = variety(saved)
     (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
     counts = report["counts"]
-    rejected = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected"].items()) or "none"
+    counted = {
+        "items_read": report["items_read"],
+        "files_read": report["files_read"],
+        "dropped": sum(report["rejected"].values()),
+        "rejected": ", ".join(f"{count:,} {reason}" for reason, count in report["rejected"].items()) or "none",
+        "near": report["settings"]["near_duplicate_threshold"],
+        "same": report["settings"]["same_group_threshold"],
+    }
     (folder / "README.md").write_text(
         CARD.format(
             licence=licence,
+            tag=origin.tag,
             codes=", ".join(sorted(counts["language"])),
             rows=report["rows"],
             tables=_tables(counts),
             measured=MEASURED_ROWS,
             variety=_variety_table(report["variety"]),
-            items_read=report["items_read"],
-            files_read=report["files_read"],
-            dropped=sum(report["rejected"].values()),
-            rejected=rejected,
-            near=report["settings"]["near_duplicate_threshold"],
-            same=report["settings"]["same_group_threshold"],
+            how=origin.how.format(**counted),
+            caution=origin.caution,
             settings=", ".join(f"`{name.upper()}={value}`" for name, value in report["settings"].items()),
             samples=_samples(saved, len(counts["language"]) * len(counts["label"])),
         ),
@@ -149,7 +180,7 @@ def _tables(counts: dict[str, dict[str, int]]) -> str:
     blocks = []
     for name in ("split", "label", "language", "category", "source"):
         lines = [f"| {name} | rows |", "| --- | ---: |"]
-        lines += [f"| {value} | {count:,} |" for value, count in counts[name].items()]
+        lines += [f"| {value or '(none)'} | {count:,} |" for value, count in counts[name].items()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

@@ -1,4 +1,4 @@
-"""What can be told about a text without a model: its script, whether it refuses, whether it can be a translation."""
+"""What can be told about a text without a model: its script and language, whether it is a refusal or a translation."""
 
 import re
 import unicodedata
@@ -11,6 +11,28 @@ SCRIPT_SHARES = {"zh": ("CJK", 0.3), "ta": ("TAMIL", 0.3), "ms": ("LATIN", 0.9),
 # Bounds of translated length over English length, in characters: Chinese is short, Tamil long.
 LENGTH_RATIOS = {"zh": (0.08, 1.5), "ms": (0.4, 3.0), "ta": (0.4, 4.0)}
 LATIN_LETTER = re.compile("[A-Za-z]")
+# Small words that the other language does not have; what both have ("air", "main", "dan" in a name) is left out.
+MALAY_WORDS = frozenset(
+    "abang ada adalah adik aku akan anak apa apakah atau awak bagi bahawa banyak baru beli belum benar bila bisa boleh "
+    "buat bukan cakap cara cuma dah dalam dan dapat dari daripada dekat dengan di dia dorang duit engkau esok guna "
+    "hanya harus hari hendak hidup ialah ibu ini itu jadi jadikan jangan je jika juga kalau kami kat kau kawan ke "
+    "kecuali kena kenapa kepada kerana kerja kita kalian kamu korang kot lagi lain lelaki lebih macam makan makcik "
+    "mana masa masih masuk mereka mesti mungkin nak nampak nanti nya oleh orang pada pakai paling pakcik pandai pasal "
+    "perempuan pergi perlu pernah pula pun punya rasa rumah saja sahaja saling sama sampai sangat satu saya sebab "
+    "sebelum sedang sekarang selalu selepas semua sendiri seorang seperti siapa sini suka sudah sungguh supaya "
+    "tahu tahun tak takde tanpa tapi telah tempat tentang terus tetapi tiada tiap tidak tolong tu untuk waktu walaupun "
+    "wanita yang memang semuanya makin bakal sikit betul kecil besar contoh gambar dunia khabar selamat malam "
+    "cinta".split()
+)
+ENGLISH_WORDS = frozenset(
+    "a about after all also always am an and another any are as at be because been before being but by can cannot "
+    "could did do does doing down ever every for from get gets go goes going gonna got had has have he her here him "
+    "his how i if in into is it its just know let like make man me more most must my never no nobody not now of off on "
+    "once one only or other our out over people really said same say says see she should so some someone still such "
+    "take than that the their them then there these they this those time to too under until up us very want wants was "
+    "we were what when where which while who whole why will with without would you your".split()
+)
+WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 NO_LETTERS = re.compile(r"[\W_]+")
 SHORT_TEXT_SLACK = 24  # characters above the ratio that a short text may always take
 
@@ -51,6 +73,17 @@ def has_expected_script(text: str, language: str) -> bool:
     if text.isascii():
         return script == "LATIN" or not LATIN_LETTER.search(text)
     return script_share(text, script) >= least
+
+
+def language_of(text: str) -> str:
+    """`en`, `zh`, `ms` or `ta`: by script, and Malay or English by their small words; English where nothing tells."""
+    for language in ("ta", "zh"):
+        script, least = SCRIPT_SHARES[language]
+        if text and not text.isascii() and script_share(text, script) >= least:
+            return language
+    words = WORD.findall(text.casefold())
+    malay = sum(word in MALAY_WORDS for word in words)
+    return "ms" if malay > sum(word in ENGLISH_WORDS for word in words) else "en"
 
 
 def letters_only(text: str) -> str:

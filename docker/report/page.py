@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.meme import OcrLine, printed
+from report.review import LABEL_KEYS, category_keys, review_queue, run_id
 from report.rows import Row, valid_unicode
 from report.thumbnails import Thumbnail
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 FOLDER = Path(__file__).resolve().parent / "templates"
-STYLES = ("report.css", "gallery.css")
-SCRIPTS = ("page.js", "threshold.js", "gallery.js", "details.js")
+STYLES = ("report.css", "gallery.css", "review.css")
+SCRIPTS = ("page.js", "threshold.js", "gallery.js", "review.js", "details.js")
 # Text beyond this is cut: it is evidence to look at, not a copy of the file.
 MAX_CHARACTERS, MAX_LINES, MAX_CORNERS = 2000, 100, 8
 LANGUAGES = {"en": "English", "zh": "Chinese", "ms": "Malay", "ta": "Tamil"}
@@ -34,6 +35,7 @@ RATES = [
 ]
 SHOWS = [
     ("all", "All"),
+    ("queue", "To review"),
     ("fp", "False positives"),
     ("fn", "False negatives"),
     ("uncertain", "Least certain"),
@@ -44,6 +46,7 @@ SHOWS = [
     ("unlabelled", "Unlabelled"),
     ("flagged", "Flagged"),
     ("passed", "Passed"),
+    ("reviewed", "Reviewed"),
 ]
 SORTS = [
     ("order", "as in the run"),
@@ -52,6 +55,8 @@ SORTS = [
     ("wrong", "most wrong first"),
     ("uncertain", "closest to the threshold"),
     ("disagree", "views disagree most"),
+    ("queue", "worth a review first"),
+    ("random", "at random"),
 ]
 
 
@@ -63,16 +68,20 @@ def render_page(
     charts: dict[str, str],
     *,
     unit: str,
+    categories: list[str],
     headline: str,
     notes: list[str],
     sources: list[tuple[str, str]],
     resamples: int,
     seed: int,
 ) -> str:
-    """The whole page as HTML. A row is a `unit`: a picture or a text; `sources`: (variable, file name)."""
+    """The whole page as HTML. A row is a `unit`: a picture or a text; `sources`: (variable, file name); `categories`:
+    those that a reviewer may give a row.
+    """
     style, script = (
         "".join((FOLDER / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
     )
+    keys = {"label": LABEL_KEYS, "category": category_keys(categories)}
     named = {name: charts.get(name) for name in ("histogram", "roc", "precision_recall", "reliability")}
     return page_template().render(
         title=valid_unicode(title),
@@ -90,7 +99,8 @@ def render_page(
         has_pictures=bool(thumbnails),
         language_names=LANGUAGES,
         view_names=VIEWS,
-        run=run_record(report, rows, thumbnails, unit),
+        review_keys=keys,
+        run=run_record(report, rows, thumbnails, unit, keys),
         thumbnails=[thumbnail.webp for thumbnail in thumbnails],
         unit=unit,
         headline=headline,
@@ -126,39 +136,35 @@ def content_security_policy(style: str, script: str) -> str:
 
 
 def shows(rows: list[Row]) -> list[tuple[str, str]]:
-    """The gallery's filters that can have any rows, whatever the threshold."""
-    golds = {row.gold for row in rows}
-    views = any(
+    """The gallery's filters that the evidence allows; scripts hide those that no row can meet for want of labels."""
+    impossible = set()
+    if not any(row.evidence for row in rows):
+        impossible.add("failures")
+    if not any(
         row.evidence and None not in (row.evidence.probability_text, row.evidence.probability_image_text)
         for row in rows
-    )
-    possible = {
-        "all": True,
-        "uncertain": True,
-        "fp": 0 in golds,
-        "tn": 0 in golds,
-        "fn": 1 in golds,
-        "tp": 1 in golds,
-        "failures": any(row.evidence for row in rows),
-        "disagree": views,
-        "unlabelled": None in golds and len(golds) > 1,
-        "flagged": golds == {None},
-        "passed": golds == {None},
-    }
-    return [(key, name) for key, name in SHOWS if possible[key]]
+    ):
+        impossible.add("disagree")
+    return [(key, name) for key, name in SHOWS if key not in impossible]
 
 
 def values_of(column: str, rows: list[Row]) -> list[str]:
     return sorted({value for row in rows if (value := getattr(row, column))})
 
 
-def run_record(report: dict[str, Any], rows: list[Row], thumbnails: list[Thumbnail], unit: str) -> dict[str, Any]:
-    """What the scripts read."""
+def run_record(
+    report: dict[str, Any], rows: list[Row], thumbnails: list[Thumbnail], unit: str, keys: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """What the scripts read; `keys`: for each field of a review, the key that gives it a value."""
     shown = thumbnails or [Thumbnail()] * len(rows)
     return {
         "threshold": report["threshold"],
         "unit": unit,
         "languages": LANGUAGES,
+        "id": run_id(rows),
+        "labelled": report["measured"] is not None,
+        "keys": {key: [field, value] for field, of in keys.items() for value, key in of.items() if key},
+        "queue": review_queue(rows, report["threshold"]),
         "rows": [row_record(row, thumbnail) for row, thumbnail in zip(rows, shown, strict=True)],
     }
 
@@ -168,6 +174,7 @@ def row_record(row: Row, thumbnail: Thumbnail) -> dict[str, Any]:
     record = {
         "name": row.name.rpartition("/")[2] or row.name,
         "path": valid_unicode(row.path),
+        "id": None if row.path else row.name,
         "p": printed(row.probability),
         "gold": row.gold,
         "printed": row.printed_label,

@@ -108,7 +108,8 @@ def test_without_labels_there_is_a_page_and_no_measure(run_script, run):
     assert done.returncode == 0 and b"no AUROC: no labels" in done.stdout
     assert metrics(settings)["auroc"] is None
     data, page = page_data(settings)
-    assert {row["gold"] for row in data["rows"]} == {None} and 'id="matrix"' not in page and "set LABELS_PATH" in page
+    assert {row["gold"] for row in data["rows"]} == {None} and "set LABELS_PATH" in page
+    assert '<div class="operating" data-judged hidden>' in page, "rates come with a review alone"
 
 
 def test_one_label_only_gives_a_page_without_curves(run_script, memes, tmp_path):

@@ -41,10 +41,12 @@ def read_rows(
     """The rows of one split (of all rows, where `path` is a table), empty cells as None, an empty text as "".
 
     `columns` names the column of each field but id; one that is absent gives None, unless it is in `required`. A row
-    whose label is empty is left out, and counted on stderr. Raises UnusableRows.
+    whose label is empty is left out, and counted on stderr. A split may be empty, a table may not. Raises UnusableRows.
     """
     table = read_saved_split(path, split) if path.is_dir() else read_table(path)
     where = f"{path}, {split}" if path.is_dir() else str(path)
+    if not table and path.is_dir():
+        return []  # a split of a small data set that is to join others; both labels are asked of all of them together
     if not table:
         raise UnusableRows(f"{where} has no rows")
     absent = [name for name in COLUMNS if name in required and columns[name] not in table[0]]

@@ -15,6 +15,7 @@ function openDetails(row) {
   one("dl", dialog).replaceChildren(...facts(row).flatMap(([name, value]) => [made("dt", name), made("dd", value)]));
   one("tbody", dialog).replaceChildren(...row.lines.map((line, number) => lineRow(line, number)));
   one("table", dialog).hidden = row.lines.length === 0;
+  showMark(dialog, row);
   if (!dialog.open) dialog.showModal();
 }
 
@@ -59,14 +60,13 @@ function step(by) {
 dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();
   if (event.target.dataset.step) step(Number(event.target.dataset.step));
-  if (!event.target.closest(".reveal")) return;
-  const row = rowOf(event.target);
-  toggleReveal(row);
-  showPicture(dialog, row, true);
+  if (event.target.closest("[data-field]")) markBy(event.target, rowOf(event.target));
+  if (event.target.closest(".reveal")) toggleReveal(dialog, rowOf(event.target));
 });
 dialog.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (by) step(by);
+  else markByKey(event, dialog);
 });
 // A picture that was shown or blurred in the dialog is so in the gallery.
 dialog.addEventListener("close", () => {
@@ -75,4 +75,5 @@ dialog.addEventListener("close", () => {
 });
 
 setThreshold(run.threshold);
+showRanking();
 showGallery();

@@ -3,25 +3,36 @@
 const CARDS_A_PAGE = 48, CLOSE = 0.1;
 const controls = one("#controls"), list = one("#cards");
 const cards = new Map();
-const view = { rows: [], page: 0 };
+// `done`: what was reviewed when the queue was chosen; what is reviewed after that keeps its place there.
+const view = { rows: [], page: 0, done: new Set() };
 
 run.rows.forEach((row, index) => {
   row.index = index;
   row.failed = row.error !== null;
 });
+run.queue.forEach((index, turn) => { run.rows[index].turn = turn; });
 
 const shows = {
   all: () => true,
   uncertain: (row) => Math.abs(row.p - state.threshold) <= CLOSE,
   failures: (row) => row.failed,
   disagree: (row) => row.pt !== null && row.pi !== null && (row.pt >= state.threshold) !== (row.pi >= state.threshold),
-  unlabelled: (row) => row.gold === null,
+  unlabelled: (row) => goldOf(row) === null,
+  queue: (row) => !markOf(row),
+  reviewed: (row) => Boolean(markOf(row)),
   flagged: isFlagged,
   passed: (row) => !isFlagged(row),
 };
 for (const kind of ["tp", "fp", "fn", "tn"]) shows[kind] = (row) => kindOf(row) === kind;
 
-const error = (row) => (row.gold === null ? -1 : Math.abs(row.gold - row.p));
+// Filters that no row can meet for want of labels.
+const needs = {
+  fp: (golds) => golds.has(0), tn: (golds) => golds.has(0), fn: (golds) => golds.has(1), tp: (golds) => golds.has(1),
+  unlabelled: (golds) => golds.has(null) && golds.size > 1,
+  flagged: (golds) => golds.has(null) && golds.size === 1, passed: (golds) => golds.has(null) && golds.size === 1,
+};
+
+const error = (row) => (goldOf(row) === null ? -1 : Math.abs(goldOf(row) - row.p));
 const gap = (row) => (row.pt === null || row.pi === null ? -1 : Math.abs(row.pt - row.pi));
 const sorts = {
   order: (row) => row.index,
@@ -30,6 +41,8 @@ const sorts = {
   wrong: (row) => -error(row),
   uncertain: (row) => Math.abs(row.p - state.threshold),
   disagree: (row) => -gap(row),
+  queue: (row) => row.turn,
+  random: (row) => Math.imul(row.index + 1, 0x9e3779b1) >>> 0, // the same order on every visit
 };
 
 const plain = (text) => text.normalize("NFKC").toLowerCase();
@@ -38,18 +51,27 @@ const searched = (row) => (row.searched ??= plain([row.name, row.path, row.text,
 function choose() {
   const { show, sort, search, language, category } = Object.fromEntries(new FormData(controls));
   const words = plain(search).split(/\s+/).filter(Boolean);
-  view.rows = run.rows.filter((row) => shows[show](row) && (!language || row.language === language) &&
+  const isShown = show === "queue" ? (row) => !view.done.has(row) : shows[show];
+  view.rows = run.rows.filter((row) => isShown(row) && (!language || row.language === language) &&
     (!category || row.category === category) && words.every((word) => searched(row).includes(word)));
   const key = sorts[sort];
   view.rows.sort((a, b) => key(a) - key(b) || a.index - b.index);
   view.page = Math.min(view.page, Math.max(0, Math.ceil(view.rows.length / CARDS_A_PAGE) - 1));
 }
 
-function showGallery() {
-  choose();
+function showTallies() {
+  const golds = new Set(run.rows.map(goldOf));
   for (const output of all("[data-tally]")) {
-    output.textContent = run.rows.filter(shows[output.dataset.tally]).length.toLocaleString("en");
+    const { tally } = output.dataset, label = output.closest("label");
+    output.textContent = run.rows.filter(shows[tally]).length.toLocaleString("en");
+    label.hidden = !(needs[tally]?.(golds) ?? true);
+    if (label.hidden && one("input", label).checked) one("#show input").checked = true;
   }
+}
+
+function showGallery() {
+  showTallies();
+  choose();
   const first = view.page * CARDS_A_PAGE, shown = view.rows.slice(first, first + CARDS_A_PAGE);
   list.replaceChildren(...shown.map(cardOf));
   const count = view.rows.length.toLocaleString("en");
@@ -66,6 +88,7 @@ function cardOf(row) {
   if (!cards.has(row.index)) cards.set(row.index, newCard(row));
   const card = cards.get(row.index);
   showVerdict(card, row);
+  showMark(card, row);
   showPicture(card, row, controls.elements.boxes?.checked);
   return card;
 }
@@ -103,14 +126,14 @@ function showVerdict(card, row) {
 }
 
 function truthText(row, kind) {
-  if (kind === null) return "no label";
-  const label = row.gold ? "labelled harmful" : "labelled harmless";
+  if (kind === null) return state.truth === "review" ? "" : "no label";
+  const label = `${state.truth === "review" ? "reviewed" : "labelled"} ${goldOf(row) ? "harmful" : "harmless"}`;
   return { fp: `${label}: false positive`, fn: `${label}: false negative` }[kind] ?? label;
 }
 
 // Blurred: whatever a person or the detector calls harmful, and what nobody could judge.
 function isBlurred(row) {
-  const harmful = row.gold === 1 || row.printed === 1 || isFlagged(row) || row.failed;
+  const harmful = row.gold === 1 || reviewedGold(row) === 1 || row.printed === 1 || isFlagged(row) || row.failed;
   return harmful && controls.elements.blur.checked && !state.revealed.has(row.index);
 }
 
@@ -156,8 +179,10 @@ function showPicture(holder, row, outlined) {
   button.setAttribute("aria-label", `${button.textContent}: ${row.name}`);
 }
 
-function toggleReveal(row) {
+// `holder`: the card or the dialog in which it was asked for.
+function toggleReveal(holder, row) {
   if (!state.revealed.delete(row.index)) state.revealed.add(row.index);
+  showPicture(holder, row, holder === dialog || controls.elements.boxes?.checked);
 }
 
 function rowOf(element) {
@@ -166,17 +191,18 @@ function rowOf(element) {
 
 controls.addEventListener("submit", (event) => event.preventDefault());
 controls.addEventListener("input", (event) => {
-  if (event.target.name === "show" && event.target.value === "uncertain") controls.elements.sort.value = "uncertain";
+  if (event.target.name === "show" && event.target.value in sorts) controls.elements.sort.value = event.target.value;
+  if (event.target.name === "show") view.done = new Set(run.rows.filter(markOf));
   view.page = 0;
   showGallery();
 });
 
 list.addEventListener("click", (event) => {
   if (event.target.closest(".open")) openDetails(rowOf(event.target));
-  if (!event.target.closest(".reveal")) return;
-  toggleReveal(rowOf(event.target));
-  cardOf(rowOf(event.target));
+  if (event.target.closest("[data-field]")) markBy(event.target, rowOf(event.target));
+  if (event.target.closest(".reveal")) toggleReveal(event.target.closest(".card"), rowOf(event.target));
 });
+list.addEventListener("keydown", (event) => markByKey(event, event.target.closest(".card")));
 
 for (const pager of all("[data-pager]")) {
   pager.append(one("#pager").content.cloneNode(true));

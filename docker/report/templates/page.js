@@ -7,19 +7,23 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const run = read("run");
 const thumbnails = read("thumbnails");
-const state = { threshold: run.threshold, revealed: new Set() };
+// `truth` says what rows are judged by: the labels of the run, or what was said of them on this page (review.js).
+const state = { threshold: run.threshold, revealed: new Set(), truth: run.labelled ? "labels" : "review" };
 
 const isFlagged = (row) => row.p >= state.threshold;
 const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)} %`);
 
+const goldOf = (row) => (state.truth === "review" ? reviewedGold(row) : row.gold);
+
 function kindOf(row) {
-  if (row.gold === null) return null;
-  return row.gold ? (isFlagged(row) ? "tp" : "fn") : isFlagged(row) ? "fp" : "tn";
+  const gold = goldOf(row);
+  if (gold === null) return null;
+  return gold ? (isFlagged(row) ? "tp" : "fn") : isFlagged(row) ? "fp" : "tn";
 }
 
 function confusion(rows) {
   const counts = { tp: 0, fp: 0, fn: 0, tn: 0 };
-  for (const row of rows) if (row.gold !== null) counts[kindOf(row)] += 1;
+  for (const kind of rows.map(kindOf)) if (kind) counts[kind] += 1;
   return counts;
 }
 

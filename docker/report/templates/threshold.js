@@ -1,10 +1,10 @@
 // The slider: confusion matrix, rates, the parts' rates and the marks on the charts follow it.
 
-const labelled = run.rows.filter((row) => row.gold !== null);
+const judged = () => run.rows.filter((row) => goldOf(row) !== null);
 const slider = one("#slider"), exact = one("#exact");
 const slices = all("table.slices[data-column] tbody tr").map((line) => {
   const column = line.closest("table").dataset.column;
-  return { line, rows: labelled.filter((row) => row[column] === line.dataset.value) };
+  return { line, rows: run.rows.filter((row) => row[column] === line.dataset.value) };
 });
 
 function setThreshold(value) {
@@ -12,18 +12,26 @@ function setThreshold(value) {
   state.threshold = Math.min(1, Math.max(0, value));
   slider.value = state.threshold;
   if (document.activeElement !== exact) exact.value = state.threshold;
-  slider.setAttribute("aria-valuetext", standing());
-  one("#standing").textContent = standing();
-  if (labelled.length) showRates(confusion(labelled));
-  else showFlaggedShare();
-  moveMarkers();
+  showMeasures();
   document.dispatchEvent(new Event("threshold"));
 }
 
-function standing() {
+// Everything above the gallery that follows the threshold, or what rows are judged by.
+function showMeasures() {
+  const rows = judged(), counts = confusion(rows);
+  slider.setAttribute("aria-valuetext", standing(rows, counts));
+  one("#standing").textContent = standing(rows, counts);
+  for (const part of all("[data-judged]")) part.hidden = rows.length === 0;
+  for (const part of all("[data-both-labels]")) part.hidden = new Set(rows.map(goldOf)).size < 2;
+  one("#flagged-share").hidden = rows.length > 0;
+  if (rows.length) showRates(counts);
+  else showFlaggedShare();
+  moveMarkers(counts);
+}
+
+function standing(rows, { fp, fn }) {
   const at = `Threshold ${Number(state.threshold.toFixed(4))}`;
-  if (!labelled.length) return `${at}: ${run.rows.filter(isFlagged).length} flagged`;
-  const { fp, fn } = confusion(labelled);
+  if (!rows.length) return `${at}: ${run.rows.filter(isFlagged).length} flagged`;
   return `${at}: ${fp} false positives, ${fn} false negatives`;
 }
 
@@ -31,8 +39,8 @@ function showFlaggedShare() {
   const flagged = run.rows.filter(isFlagged).length;
   const [low, high] = wilson([flagged, run.rows.length]);
   one("#flagged-share").textContent = `${flagged.toLocaleString("en")} of ${run.rows.length.toLocaleString("en")} are ` +
-    `flagged: ${percent(flagged / run.rows.length)} (95 %: ${percent(low)} to ${percent(high)}). Without labels ` +
-    "nobody knows how many of them rightly.";
+    `flagged: ${percent(flagged / run.rows.length)} (95 %: ${percent(low)} to ${percent(high)}). Without ` +
+    `${run.labelled ? "a review" : "labels or a review"} nobody knows how many of them rightly.`;
 }
 
 function showRates(counts) {
@@ -58,8 +66,9 @@ function showRate(line, name, rate) {
   one(".counted", line).textContent = name === "f1" ? "" : `${rate[0].toLocaleString("en")} of ${rate[1].toLocaleString("en")}`;
 }
 
-function moveMarkers() {
-  const rates = ratesOf(confusion(labelled));
+// The curves are those of the labels: another judgement's rates lie somewhere else.
+function moveMarkers(counts) {
+  const rates = ratesOf(state.truth === "labels" ? counts : { tp: 0, fp: 0, fn: 0, tn: 0 });
   const [recall, precision, falsePositives] = ["recall", "precision", "false_positive_rate"].map((name) => ratio(rates[name]));
   placeLine(one('[data-chart="histogram"]'));
   placeDot(one('[data-chart="roc"]'), falsePositives, recall);
@@ -87,13 +96,13 @@ function placeDot(chart, across, up) {
 
 // Every threshold that changes anything: each distinct probability, and one that flags nothing.
 function thresholds() {
-  const distinct = [...new Set(labelled.map((row) => row.p))].sort((a, b) => a - b);
+  const distinct = [...new Set(judged().map((row) => row.p))].sort((a, b) => a - b);
   return [...distinct, Math.min(1, Number((distinct.at(-1) + 0.0001).toFixed(4)))];
 }
 
 function ratesAt(threshold) {
   const counts = { tp: 0, fp: 0, fn: 0, tn: 0 };
-  for (const { p, gold } of labelled) counts[gold ? (p >= threshold ? "tp" : "fn") : p >= threshold ? "fp" : "tn"] += 1;
+  for (const row of judged()) counts[goldOf(row) ? (row.p >= threshold ? "tp" : "fn") : row.p >= threshold ? "fp" : "tn"] += 1;
   return ratesOf(counts);
 }
 

@@ -1,8 +1,8 @@
-"""Why a text is no translation; what counts as a refusal and as a language's script."""
+"""Why a text is no translation; what counts as a refusal and as a language's script; which language a text is in."""
 
 import pytest
 
-from raw.text_checks import has_expected_script, is_refusal, letters_only, translation_problem
+from raw.text_checks import has_expected_script, is_refusal, language_of, letters_only, translation_problem
 
 SOURCE = "The bus is late again, so I walk home in the rain"
 
@@ -55,6 +55,32 @@ def test_refusals_are_told_from_memes_that_apologise(text, refused):
 )
 def test_a_text_is_mostly_in_its_languages_script(text, language, fits):
     assert has_expected_script(text, language) == fits
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("WHEN THE BUS IS LATE AGAIN", "en"),
+        ("BILA BAS LAMBAT LAGI, SAYA PUN BALIK", "ms"),
+        ("wah lau eh this one damn shiok", "en"),
+        ("MRT 又 PSLE 迟到", "zh"),
+        ("பேருந்து late again", "ta"),
+        ("LOL 42", "en"),
+        ("", "en"),
+    ],
+)
+def test_the_language_is_told_by_script_and_small_words(text, language):
+    assert language_of(text) == language
+
+
+def test_the_language_of_the_shipped_texts_is_told(repo):
+    """One in a hundred may be wrong of any language: a text without small words is taken for English."""
+    from datasets import load_from_disk
+
+    rows = load_from_disk(str(repo / "datasets" / "v5"))["test"]
+    for language in ("en", "zh", "ms", "ta"):
+        texts = [row["text"] for row in rows if row["language"] == language]
+        assert sum(language_of(text) == language for text in texts) >= 0.99 * len(texts) > 50
 
 
 def test_letters_keep_tamil_vowel_signs_and_digits_only():

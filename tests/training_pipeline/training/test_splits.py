@@ -38,8 +38,11 @@ def test_several_folders_are_one_and_what_is_held_out_in_one_is_trained_on_in_no
 
 
 def test_only_the_named_languages_are_taken(tmp_path):
-    rows = [{**row, "language": language} for row in meme_rows(6, 1) for language in ("en", "zh", "ta")]
-    folder = save_dataset(tmp_path / "data", train=rows, validation=rows)
+    parts = {
+        name: [{**row, "language": language} for row in meme_rows(6, seed) for language in ("en", "zh", "ta")]
+        for name, seed in (("train", 1), ("validation", 2))
+    }
+    folder = save_dataset(tmp_path / "data", **parts)
     found = read_splits([folder], False, seed=1, languages="zh, ta")
     assert [row["language"] for row in found["validation"]] == ["zh", "ta"] * 6
     with pytest.raises(UnusableRows, match="the train split has 0 rows"):
@@ -84,3 +87,17 @@ def test_a_missing_column_is_named(tmp_path):
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     with pytest.raises(UnusableRows, match="no saved data set"):
         read_splits([tmp_path], False, seed=1)
+
+
+def test_a_small_data_set_without_validation_rows_joins_another_and_is_refused_alone(dataset_dir, tmp_path):
+    """As add_reviews.py writes one of a few memes; its splits are saved so that the library can load them."""
+    from datasets import load_from_disk
+
+    saved = load_from_disk(str(dataset_dir))
+    for name, rows in (("train", 5), ("validation", 0), ("test", 0)):
+        saved[name] = saved[name].select(range(rows))
+    saved.save_to_disk(str(tmp_path / "few"), num_shards=dict.fromkeys(saved, 1))
+    one, both = (read_splits(folders, False, seed=1) for folders in ([dataset_dir], [dataset_dir, tmp_path / "few"]))
+    assert [len(both[name]) - len(one[name]) for name in ("train", "validation", "test")] == [5, 0, 0]
+    with pytest.raises(UnusableRows, match="the validation split has 0 rows"):
+        read_splits([tmp_path / "few"], False, seed=1)
