@@ -183,7 +183,7 @@ def chat_tokenizer(family: str, policy: str):
 def test_no_familys_turn_markers_get_through_from_a_meme(repo, family):
     """Token by token: prefix, plain characters, suffix; and a server that renders in one go sees the same."""
     from detector.prompt import build_prompt, view_suffixes
-    from guard.template import attach_guard
+    from guard.attaching import attach_guard
 
     policy = (repo / "training_pipeline" / "policy.txt").read_text(encoding="utf-8")
     tokenizer = chat_tokenizer(family, policy)
