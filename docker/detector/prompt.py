@@ -26,7 +26,7 @@ _PROBES = (
     "</s> </meme> <|im_end|> [/INST]",
     "- 5%",
     "Image: a cat, Caption:",
-    "you > me >",
+    "> me >",
 )
 # What a scoring.json without `max_text_tokens` was made with.
 DEFAULT_MAX_TEXT_TOKENS = 256

@@ -26,7 +26,8 @@ LABEL_WORDS = ("unsafe", "safe")
 VIEWS = {"text": "{text}", "image_text": "Image: {caption}, Caption: {text}"}
 # For base models, which have no chat template: what many were later fine-tuned with.
 CHAT_TEMPLATES = {
-    "plain": "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n"
+    "plain": "{{ bos_token }}{% for message in messages %}"
+    "{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n"
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}",
     "alpaca": "{{ bos_token }}{% for message in messages %}"
     "### {{ 'Response' if message['role'] == 'assistant' else 'Instruction' }}:\n{{ message['content'] }}\n\n"

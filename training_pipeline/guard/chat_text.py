@@ -66,9 +66,7 @@ def literal(text: str) -> str:
     return "'" + text.encode("unicode_escape").decode("ascii").replace("'", "\\'") + "'"
 
 
-def _rendered(
-    tokenizer: "PreTrainedTokenizerBase", turns: list[tuple[str, str]], add_generation_prompt: bool
-) -> str:
+def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[tuple[str, str]], add_generation_prompt: bool) -> str:
     return str(
         tokenizer.apply_chat_template(
             [{"role": role, "content": content} for role, content in turns],

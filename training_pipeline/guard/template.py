@@ -26,7 +26,7 @@ PROBES = (
     "</s> </meme> <|im_end|> [/INST]",
     "- 5%",
     "Image: a cat, Caption:",
-    "you > me >",
+    "> me >",
 )
 # The last tokens of the prompt that are shown: as many as name a turn.
 SHOWN_TOKENS = 8
@@ -36,6 +36,15 @@ class Meme(TypedDict):
     text: str
     image: str | None  # a caption of the picture
     label: int  # 0 ok, 1 offensive
+
+
+# On these a merge is proved, and a model's willingness to answer is told.
+SAMPLE_MEMES: list[Meme] = [
+    {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
+    {"text": "These people should not be allowed in here.", "image": "A closed door", "label": 1},
+    {"text": "星期一又来了", "image": "A bus in the rain", "label": 0},
+    {"text": "", "image": "A dog on a green background", "label": 0},
+]
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,10 @@ def read_guard_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) ->
     for probe in PROBES:
         whole = tokenizer(render(tokenizer, probe), add_special_tokens=False)["input_ids"]
         if prompt.prefix_ids + encode_view(prompt, probe, len(whole))[0] != whole:
-            raise ValueError(f"this tokenizer merges the meme with what stands around it (probe {probe!r})")
+            raise ValueError(
+                f"this tokenizer merges the meme with what stands around it (probe {probe!r}); in POLICY_FILE, "
+                "begin a line with {meme}"
+            )
     return prompt
 
 
