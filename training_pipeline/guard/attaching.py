@@ -15,7 +15,8 @@ from jinja2 import TemplateError
 
 from guard.answer import before_answer, label_answers
 from guard.chat_text import SENTINEL, around, freeze_date, literal
-from guard.markup import breaking_template
+from guard.forging import refuse_forgeable
+from guard.markup import breaking_template, turn_markers
 from guard.model_folder import MAX_TEXT_TOKENS, Scoring
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def attach_guard(
     """Give `tokenizer` the guard template and return its scoring settings (the content of scoring.json).
 
     `label_words` are (unsafe, safe). Raises ValueError, with the remedy, where the tokenizer has no chat template,
-    where that changes the message's text, and where the label words cannot be told apart at the answer position.
+    where that changes the message's text, where the label words cannot be told apart at the answer position, and where
+    a meme could write what marks a turn.
     """
     if not tokenizer.chat_template:
         raise ValueError(
@@ -57,11 +59,19 @@ def attach_guard(
         raise ValueError("the policy lacks {meme}, the place of the meme's text")
     tokenizer.chat_template = freeze_date(tokenizer.get_chat_template())
     try:
-        template, suffix, spaces = guard_template(tokenizer, policy_text(policy.strip(), label_words))
+        prefix, suffix = around(
+            tokenizer, policy_text(policy.strip(), label_words).replace("{meme}", SENTINEL), SENTINEL
+        )
     except TemplateError as error:
         raise ValueError(f"its chat template takes no single message of a user ({error})") from error
-    answers = label_answers(tokenizer, suffix, label_words, spaces)
-    tokenizer.chat_template = template
+    thought, spaces = before_answer(tokenizer)
+    answers = label_answers(tokenizer, suffix + thought, label_words, spaces)
+    markers = [*turn_markers(tokenizer), *thought.split()]
+    reading, meme = breaking_template(tokenizer, markers)
+    tokenizer.chat_template = (
+        f"{reading}{{{{ {literal(prefix)} }}}}{{{{ {meme} }}}}{{{{ {literal(suffix + thought)} }}}}"
+    )
+    refuse_forgeable(tokenizer, markers)
     return {
         "label_words": {"offensive": answers[0], "ok": answers[1]},
         "views": VIEWS,
@@ -69,15 +79,6 @@ def attach_guard(
         "temperature": 1.0,
         "max_text_tokens": max_text_tokens,
     }
-
-
-def guard_template(tokenizer: "PreTrainedTokenizerBase", policy: str) -> tuple[str, str, tuple[str, ...]]:
-    """Jinja source of the guard template, what it puts behind the meme, and what may stand before the answer."""
-    prefix, suffix = around(tokenizer, policy.replace("{meme}", SENTINEL), SENTINEL)
-    thought, spaces = before_answer(tokenizer)
-    reading, meme = breaking_template(tokenizer)
-    suffix += thought
-    return f"{reading}{{{{ {literal(prefix)} }}}}{{{{ {meme} }}}}{{{{ {literal(suffix)} }}}}", suffix, spaces
 
 
 def policy_text(policy: str, label_words: tuple[str, str] = LABEL_WORDS) -> str:

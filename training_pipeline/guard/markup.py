@@ -7,6 +7,7 @@ tokens: SentencePiece reads `▁` as a space, and a tokenizer may fold case or c
 """
 
 import os.path
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 MEME_MARKS = ("<meme>", "</meme>")
 SPACE_MARK = "▁"  # SentencePiece's space
-# A marker is at the end of its line: before it, a template may have a system prompt's prose.
+# A marker is at the end of its line: what stands before it may be prose.
 MARKER_WORDS = 4
 # Strings with the same first two characters are broken up by what they begin with where they are more: a template then
 # stays small for tokenizers with thousands of added tokens.
@@ -32,12 +33,13 @@ CHATS = (
 )
 
 
-def breaking_template(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
+def breaking_template(tokenizer: "PreTrainedTokenizerBase", markers: list[str]) -> tuple[str, str]:
     """Jinja that reads the first message into a variable with all markup broken up, and the expression of that text.
 
-    Loops over pairs, not filters in filters: those end in a RecursionError at some 190.
+    `markers` are the template's lines of plain text that are to be broken up. Loops over pairs, not filters in
+    filters: those end in a RecursionError at some 190.
     """
-    marks = all_marks(tokenizer)
+    marks = all_marks(tokenizer, markers)
     folded = [(SPACE_MARK, " "), *look_alikes(tokenizer, marks)]
     broken = [(head, break_up(head)) for head in heads(marks)]
     source = "{% set text = namespace(meme=(messages | first)['content'].split() | join(' ')) %}"
@@ -50,9 +52,9 @@ def breaking_template(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
     return source, "text.meme"
 
 
-def all_marks(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+def all_marks(tokenizer: "PreTrainedTokenizerBase", markers: list[str]) -> list[str]:
     """Every string that is broken up, sorted; none is white space alone or a single character."""
-    words = {word for line in turn_markers(tokenizer) for word in marker_words(line)}
+    words = {word for line in markers for word in marker_words(line)}
     normalized = {_normalized(tokenizer, word) for word in words}
     marks = {" ".join(mark.split()) for mark in special_strings(tokenizer) | words | normalized | set(MEME_MARKS)}
     return sorted(mark for mark in marks if len(mark) > 1)
@@ -79,18 +81,19 @@ def turn_markers(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
             break  # it was seen between the turns of a longer one
         pieces = (render_chat(tokenizer, *chat) or "").split(SENTINEL)
         if len(pieces) == len(chat) + 1:
-            # Before the first message only its own line counts: what is above is no marker of a turn.
+            # Of what stands before the first message, the last word is its marker; the rest may be a system prompt.
             first = _plain_lines(tokenizer, pieces[0])[-1:] if number else []
-            lines.update(first, *(_plain_lines(tokenizer, piece) for piece in pieces[1:]))
+            lines.update(line.split()[-1] for line in first)
+            lines.update(*(_plain_lines(tokenizer, piece) for piece in pieces[1:]))
     return sorted(line for line in lines if list(marker_words(line)))
 
 
 def marker_words(line: str) -> Iterator[str]:
     """The words of a marker that have punctuation: those are broken up. A mark that stands alone takes its word along.
 
-    To break one word is enough for the line, and holds for any spacing of the others.
+    To break one word is enough for the line, and holds for any spacing of the others. What brackets enclose is a word.
     """
-    words = line.split()
+    words = re.sub(r"(?<=[>\]])(?=[^>\]])", " ", line).split()
     for number, word in enumerate(words):
         if not word.isalnum():
             yield word if len(word) > 1 or not number else f"{words[number - 1]} {word}"
