@@ -1,5 +1,6 @@
 """The proof that a meme cannot write a turn marker: each is tried in many spellings and looked for in the tokens."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def spellings(marker: str) -> Iterator[str]:
     for invisible in ("\u200b", "\u00ad"):
         yield marker[:1] + invisible + marker[1:]
     yield " ".join(marker)
+    yield re.sub(r"(\W)", r" \1", marker)
 
 
 def contains(tokens: list[int], wanted: list[int]) -> bool:
