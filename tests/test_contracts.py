@@ -1,4 +1,4 @@
-"""What two folders must agree on. The one test file that looks into several of them."""
+"""What two folders must agree on; test_hostile_memes.py looks into several of them, too."""
 
 import ast
 import json
