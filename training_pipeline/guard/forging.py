@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from guard.chat_text import SENTINEL, around, render, tokens_after
-from guard.markup import SPACE_MARK, special_strings
+from guard.markup import SPACE_MARK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +23,7 @@ def refuse_forgeable(tokenizer: "PreTrainedTokenizerBase", markers: list[str]) -
         return tokens_after(tokenizer, "\n", meme)
 
     special = {token for token, string in tokenizer.added_tokens_decoder.items() if string.special}
-    strings = sorted(special_strings(tokenizer))
+    strings = sorted(str(string) for string in tokenizer.added_tokens_decoder.values())
     for start in range(0, len(strings), STRINGS_A_TEXT):
         if found := special & set(tokens_of(" ".join(strings[start : start + STRINGS_A_TEXT]))):
             raise ValueError(_refusal(tokenizer.decode([min(found)])))
