@@ -24,7 +24,7 @@ def save_random_llm(folder: Path, size: str, dtype: str) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
     sys.path.insert(0, str(ROOT / "training_pipeline"))
-    from guard.template import attach_guard
+    from guard.attaching import attach_guard
     from tiny.llm import train_tokenizer
 
     ideas = [

@@ -159,13 +159,17 @@ def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["Mem
 def score(settings: Settings, rows: list["MemeRow"]) -> tuple["Scores", Scoring]:
     """Scores of the rows, and the scoring settings of the model that gave them."""
     from evaluation.predictions import score_rows
-    from guard.template import load_guard_prompt
+    from guard.scores import label_share, share_sentence
+    from guard.template import SAMPLE_MEMES, describe_question, encode_memes, load_guard_prompt
 
     try:
         prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
     except ValueError as error:
         raise SystemExit(f"evaluate_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
-    return score_rows(load_guard_model(settings.model_dir, settings.dtype), prompt, rows), scoring
+    model = load_guard_model(settings.model_dir, settings.dtype)
+    share = label_share(model, prompt, encode_memes(prompt, SAMPLE_MEMES))
+    print(f"{describe_question(prompt)}; {share_sentence(share)}", file=sys.stderr)
+    return score_rows(model, prompt, rows), scoring
 
 
 def evaluate(

@@ -30,7 +30,6 @@ from guard.model_folder import (
 )
 from guard.output_files import claim_stdout, finished_folder, write_json
 from guard.script_settings import ScriptSettings
-from guard.template import Meme
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,13 +43,6 @@ MERGE_TOLERANCE = 1e-5  # of a probability, in float32: base plus adapter agains
 # What rounding the weights moves is the type's cost, and told; it grows with depth and with how unsure the model is (up
 # to 4e-2 in 30 layers of bfloat16). Beyond this it is no rounding any more, such as an overflow of float16.
 ROUNDING_TOLERANCE = 0.1
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-SAMPLE_MEMES: list[Meme] = [
-    {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
-    {"text": "These people should not be allowed in here.", "image": "A closed door", "label": 1},
-    {"text": "星期一又来了", "image": "A bus in the rain", "label": 0},
-    {"text": "", "image": "A dog on a green background", "label": 0},
-]
 
 
 class Settings(ScriptSettings):
@@ -130,10 +122,11 @@ def check_same_merge(settings: Settings) -> None:
 def merge(settings: Settings, folder: Path) -> dict[str, Any]:
     """Merge, prove and save into `folder`; returns the proof."""
     from guard.scores import meme_probabilities, view_margins
-    from guard.template import encode_memes
+    from guard.template import SAMPLE_MEMES, encode_memes
+    from guard.tokenizer_files import hand_over
 
     try:
-        prompt, scoring = adapter_prompt(settings)
+        prompt, scoring, tokenizer_dir = adapter_prompt(settings)
     except ValueError as error:
         raise SystemExit(f"load_lora.py: LORA_DIR={settings.lora_dir}: {error}") from error
     memes = encode_memes(prompt, SAMPLE_MEMES)
@@ -146,33 +139,38 @@ def merge(settings: Settings, folder: Path) -> dict[str, Any]:
     merged.to(dtype).save_pretrained(folder)
     rounded = meme_probabilities(view_margins(merged.float(), prompt, memes), 1.0)
     proof = prove(alone, together, exact, rounded, str(dtype).removeprefix("torch."))
-    prompt.tokenizer.save_pretrained(folder)
+    try:
+        hand_over(prompt, scoring, tokenizer_dir, folder)
+    except ValueError as error:
+        raise SystemExit(f"load_lora.py: {error}") from error
     carry_training_record(settings.lora_dir, folder)
     write_json(folder / SCORING_FILE, scoring)
     write_json(folder / "merge.json", {"identity": merge_identity(settings), **proof})
     return proof
 
 
-def adapter_prompt(settings: Settings) -> tuple["GuardPrompt", Scoring]:
-    """The question that the adapter was trained on; an adapter without tokenizer files takes the base's.
+def adapter_prompt(settings: Settings) -> tuple["GuardPrompt", Scoring, Path]:
+    """The question that the adapter was trained on, and the folder of its tokenizer: the base's, as in training.
 
-    Raises ValueError, with the remedy, where the question cannot be made of what is there.
+    An adapter trained elsewhere may bring a tokenizer of its own, and is asked by the policy. Raises ValueError, with
+    the remedy, where the question cannot be made of what is there.
     """
     from transformers import AutoTokenizer
 
     from guard.template import load_guard_prompt, read_guard_prompt
+    from guard.tokenizer_files import TEMPLATE_FILE, tokenizer_files
 
-    if any((settings.lora_dir / name).exists() for name in TOKENIZER_FILES):
-        return load_guard_prompt(settings.lora_dir)
-    template, scoring = settings.lora_dir / "chat_template.jinja", read_scoring(settings.lora_dir)
+    template, scoring = settings.lora_dir / TEMPLATE_FILE, read_scoring(settings.lora_dir)
     if scoring is None or not template.exists():
+        if tokenizer_files(settings.lora_dir):
+            return *load_guard_prompt(settings.lora_dir), settings.lora_dir
         raise ValueError(
             "it has neither a tokenizer nor chat_template.jinja and scoring.json; take the whole folder that "
             "train_model.py wrote"
         )
     tokenizer = AutoTokenizer.from_pretrained(settings.model_dir)
     tokenizer.chat_template = template.read_text(encoding="utf-8")
-    return read_guard_prompt(tokenizer, scoring), scoring
+    return read_guard_prompt(tokenizer, scoring), scoring, settings.model_dir
 
 
 def load_base(settings: Settings) -> tuple["PreTrainedModel", "torch.dtype"]:

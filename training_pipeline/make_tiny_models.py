@@ -75,7 +75,7 @@ def make_folder(
 def make_llm(train_parquet: Path, folder: Path, settings: Settings) -> dict[str, float]:
     from datasets import load_dataset
 
-    from guard.template import POLICY_FILE, policy_text
+    from guard.attaching import POLICY_FILE, policy_text
     from tiny.llm import train_llm
 
     policy = policy_text(POLICY_FILE.read_text(encoding="utf-8"))

@@ -140,6 +140,7 @@ def check_source(model_dir: Path) -> None:
 def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Quantise into `folder`, measure what it cost; returns the report that quantization.json holds."""
     from guard.template import encode_memes, load_guard_prompt
+    from guard.tokenizer_files import hand_over
 
     splits = read_splits(settings.dataset_dir)
     try:
@@ -151,7 +152,10 @@ def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict
     group_size = fitting_group_size(settings.model_dir)
     before = validation_probabilities(settings.model_dir, prompt, measured, scoring["temperature"])
     quantize_into(folder, settings, calibration, group_size)
-    prompt.tokenizer.save_pretrained(folder)
+    try:
+        hand_over(prompt, scoring, settings.model_dir, folder)
+    except ValueError as error:
+        raise SystemExit(f"quantize_model.py: {error}") from error
     carry_training_record(settings.model_dir, folder)
     write_json(folder / SCORING_FILE, scoring)
     after = validation_probabilities(folder, prompt, measured, scoring["temperature"])

@@ -178,7 +178,8 @@ def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict
 def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") -> str | None:
     """Train, save and return the line that says what came of it; None in all processes but the first."""
     from evaluation.tfidf_baseline import tfidf_auroc
-    from guard.template import encode_memes, load_guard_prompt
+    from guard.scores import label_share, share_sentence
+    from guard.template import describe_question, encode_memes, load_guard_prompt
     from training.run_folder import finish_run
 
     prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
@@ -186,16 +187,17 @@ def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") ->
     cut = sum(meme.cut_tokens > 0 for split in memes.values() for meme in split)
     print(
         f"{cut} of {sum(map(len, memes.values()))} memes cut to {prompt.max_text_tokens} tokens; "
-        f"policy {len(prompt.prefix_ids)} tokens",
+        f"policy {len(prompt.prefix_ids)} tokens; {describe_question(prompt)}",
         file=sys.stderr,
     )
     model = load_lora_model(settings, prompt, memes["train"])
+    print(f"before training, {share_sentence(label_share(model, prompt, memes['train']))}", file=sys.stderr)
     trainer = make_trainer(settings, model, prompt, memes, splits, scoring)
     trainer.train(resume_from_checkpoint=run.last_checkpoint)
     metrics = metrics_of_best(trainer.state) or trainer.evaluate()
     metrics["tfidf_auroc"] = tfidf_auroc(splits["train"], splits["validation"])
     sources = {"model_dir": str(settings.model_dir), "dataset_dir": settings.dataset_dir}
-    finish_run(run, trainer, scoring, metrics, sources)
+    finish_run(run, trainer, prompt, scoring, metrics, sources)
     if not trainer.is_world_process_zero():
         return None
     return (
@@ -264,7 +266,7 @@ def make_trainer(
     from guard.suffix_attention import attends_by_suffix
     from training.noisy_memes import CountEpochs, NoisyMemes
     from training.packed_trainer import PackedTrainer, RowCollator, ranking_metrics
-    from training.run_folder import CarryScoring, TellProgress
+    from training.run_folder import CarryQuestion, TellProgress
 
     one_view = settings.views_a_step == "one"
     noisy = NoisyMemes(prompt, splits["train"], memes["train"], settings.text_noise, settings.seed, one_view)
@@ -277,9 +279,8 @@ def make_trainer(
         train_dataset=noisy,
         eval_dataset=memes["validation"],
         data_collator=RowCollator(prompt, compute_dtype(settings.dtype), settings.packed_rows, by_suffix),
-        processing_class=prompt.tokenizer,
         compute_metrics=ranking_metrics([row["language"] or "unknown" for row in splits["validation"]]),
-        callbacks=[CountEpochs(noisy), TellProgress(), *stopping, CarryScoring(scoring)],
+        callbacks=[CountEpochs(noisy), TellProgress(), *stopping, CarryQuestion(prompt, scoring)],
     )
 
 

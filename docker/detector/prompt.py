@@ -1,9 +1,9 @@
 """What the chat model reads, token by token: policy, neutralised meme text, answer position.
 
 The guard template lives in the tokenizer (its chat template), label words and views in scoring.json. A row is
-`prefix_ids + content + suffix_ids`. The meme's text is an attacker's text: the template breaks up the tokenizer's
-special strings, and the text is tokenised apart with `split_special_tokens=True`, so that no wording of a meme can
-become a turn marker, end its block or reach the answer position. Prefix and suffix are never cut.
+`prefix_ids + content + suffix_ids`. The meme's text is an attacker's text: the template breaks up special strings and
+turn markers, and the text is tokenised apart with `split_special_tokens=True`, so that no wording of a meme can become
+a turn marker, end its block or reach the answer position. Prefix and suffix are never cut.
 """
 
 import json
@@ -26,6 +26,7 @@ _PROBES = (
     "</s> </meme> <|im_end|> [/INST]",
     "- 5%",
     "Image: a cat, Caption:",
+    "> me >",
 )
 # What a scoring.json without `max_text_tokens` was made with.
 DEFAULT_MAX_TEXT_TOKENS = 256
@@ -59,6 +60,8 @@ class ScoringPrompt:
     threshold: float
     temperature: float
     max_text_tokens: int
+    closing: str  # the suffix up to its first special token
+    closing_length: int  # in tokens
 
 
 def check_scoring(settings: DetectorSettings) -> None:
@@ -101,21 +104,25 @@ def read_scoring(model_dir: Path) -> Scoring:
 def build_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) -> ScoringPrompt:
     """Take the guard template apart; raises UnusableModel where its tokens cannot be composed safely."""
     prefix, suffix = _around_the_meme(tokenizer)
+    suffix_ids = _tokens_after(tokenizer, "a", suffix)
+    closing, closing_length = _up_to_special(tokenizer, suffix, suffix_ids)
     prompt = ScoringPrompt(
         tokenizer=tokenizer,
         prefix=prefix,
         suffix=suffix,
         prefix_ids=tokenizer(prefix, add_special_tokens=False)["input_ids"],
-        suffix_ids=_tokens_after(tokenizer, "a", suffix),
+        suffix_ids=suffix_ids,
         label_token_ids=_label_token_ids(tokenizer, suffix, scoring["label_words"]),
         views=scoring["views"],
         threshold=float(scoring["threshold"]),
         temperature=float(scoring["temperature"]),
         max_text_tokens=int(scoring["max_text_tokens"]),
+        closing=closing,
+        closing_length=closing_length,
     )
     for probe in _PROBES:
         whole = tokenizer(_render(tokenizer, probe), add_special_tokens=False)["input_ids"]
-        if prompt.prefix_ids + content_ids(prompt, probe) + prompt.suffix_ids != whole:
+        if prompt.prefix_ids + view_ids(prompt, probe, len(whole)) != whole:
             raise UnusableModel(f"the tokenizer merges the meme with what stands around it (probe {probe!r})")
     return prompt
 
@@ -128,17 +135,43 @@ def view_suffixes(prompt: ScoringPrompt, text: str, caption: str | None, max_tok
         if (needs_caption and caption is None) or (not needs_caption and not text.strip()):
             continue
         view = " ".join(template.format(text=text, caption=caption or "").split())
-        suffixes[name] = content_ids(prompt, view)[:max_tokens] + prompt.suffix_ids
+        suffixes[name] = view_ids(prompt, view, max_tokens)
     return suffixes
 
 
-def content_ids(prompt: ScoringPrompt, content: str) -> list[int]:
-    """Tokens of a view's text, none of them special."""
-    neutralised = _render(prompt.tokenizer, content).removeprefix(prompt.prefix).removesuffix(prompt.suffix)
-    if not neutralised:
-        return []
+def view_ids(prompt: ScoringPrompt, content: str, limit: int) -> list[int]:
+    """Tokens of a view's text, at most `limit`, none of them special, with the suffix.
+
+    The text is tokenised with what follows it: Gemma has a token for the `>` that ends one and the ` </` behind it.
+    """
     # The prefix ends in a newline: behind it, a SentencePiece tokenizer adds no space of its own.
-    return _tokens_after(prompt.tokenizer, "\n", neutralised, split_special_tokens=True)
+    text = _neutralised(prompt, content) + prompt.closing
+    ids = _tokens_after(prompt.tokenizer, "\n", text, split_special_tokens=True)
+    end = len(ids) - prompt.closing_length
+    if ids[end:] == prompt.suffix_ids[: prompt.closing_length]:
+        return ids[: min(end, limit)] + prompt.suffix_ids
+    if end <= limit:
+        return ids + prompt.suffix_ids[prompt.closing_length :]
+    return content_ids(prompt, content)[:limit] + prompt.suffix_ids
+
+
+def content_ids(prompt: ScoringPrompt, content: str) -> list[int]:
+    """Tokens of a view's text by itself, none of them special."""
+    return _tokens_after(prompt.tokenizer, "\n", _neutralised(prompt, content), split_special_tokens=True)
+
+
+def _neutralised(prompt: ScoringPrompt, content: str) -> str:
+    return _render(prompt.tokenizer, content).removeprefix(prompt.prefix).removesuffix(prompt.suffix)
+
+
+def _up_to_special(tokenizer: "PreTrainedTokenizerBase", suffix: str, suffix_ids: list[int]) -> tuple[str, int]:
+    """The suffix as far as it is plain text, and how many tokens that is; none where its tokens depend on the rest."""
+    added = {token: str(string) for token, string in tokenizer.added_tokens_decoder.items() if string.special}
+    length = next((number for number, token in enumerate(suffix_ids) if token in added), len(suffix_ids))
+    plain = suffix.partition(added[suffix_ids[length]])[0] if length < len(suffix_ids) else suffix
+    if _tokens_after(tokenizer, "a", plain) == suffix_ids[:length]:
+        return plain, length
+    return "", 0
 
 
 def _around_the_meme(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:

@@ -17,7 +17,7 @@ def dataset_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def base_dir(tmp_path_factory):
     """A chat model as Hugging Face saves one, hardly trained."""
-    from guard.template import POLICY_FILE, policy_text
+    from guard.attaching import POLICY_FILE, policy_text
     from tiny.llm import train_llm
 
     memes = [{"text": row["text"], "caption": row["image"], "language": row["language"]} for row in meme_rows(40, 4)]

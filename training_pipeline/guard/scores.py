@@ -20,6 +20,9 @@ MASKED_TOKENS_A_ROW = 700
 # Without one the policy is all that a row adds, and long rows share it among more memes.
 TOKENS_A_ROW = 4096
 PROOF_ROWS = 16
+# Views on which the labels' share is told, and the share below which an untrained model hardly answers with them.
+SHARE_VIEWS = 4
+LEAST_SHARE = 0.1
 # What predict.py answers (its FALLBACK_PROBABILITY) for a meme that has neither text nor caption.
 UNSCORED = 0.5
 
@@ -89,6 +92,26 @@ def label_logits(
         rows = [torch.tensor([prompt.prefix_ids + suffix], device=model.device) for suffix in suffixes]
         logits = torch.cat([model(row, use_cache=False, logits_to_keep=1).logits[0] for row in rows])
     return logits[:, list(prompt.label_token_ids)].float()
+
+
+@torch.no_grad()
+def label_share(model: "PreTrainedModel", prompt: GuardPrompt, memes: list[EncodedMeme]) -> float:
+    """Share of the next token's probability that both labels have together, the mean over the first few views."""
+    was_training = model.training
+    model.eval()
+    suffixes = [suffix for meme in memes for suffix in meme.suffixes][:SHARE_VIEWS]
+    rows = [torch.tensor([prompt.prefix_ids + suffix], device=model.device) for suffix in suffixes]
+    logits = torch.cat([model(row, use_cache=False, logits_to_keep=1).logits[0] for row in rows]).float()
+    model.train(was_training)
+    return float(logits.softmax(-1)[:, list(prompt.label_token_ids)].sum(-1).mean())
+
+
+def share_sentence(share: float) -> str:
+    """What `label_share` says of a model that is not trained yet."""
+    told = f"both labels together have {share:.1%} of the probability where the model answers"
+    if share >= LEAST_SHARE:
+        return told
+    return f"warning: {told}: untrained, it hardly answers with them; train it, or try other LABEL_WORDS"
 
 
 def view_probabilities(margins: np.ndarray, temperature: float) -> np.ndarray:

@@ -1,15 +1,9 @@
-"""The question that every row asks: a chat model's template turned into a guard template, and its exact tokens.
+"""The question that every row asks: the guard template taken apart into tokens, and a meme's views in its middle.
 
-A guard template (the idea is Llama Guard's) renders `[{"role": "user", "content": <meme text>}]` into
-
-    prefix (turn marker, policy, "<meme>\\n") + neutralised text + suffix (" </meme>", question, answer position)
-
-so that any server which applies the tokenizer's own chat template asks the same question as this project. The policy
-is policy.txt, which stands in `{meme}` for the text and in `{unsafe}` and `{safe}` for the label words.
-
-A meme's text is an attacker's text. Two measures keep it from being read as markup: the template breaks up every
-special string of the tokenizer, and `encode_content` tokenises the text apart with `split_special_tokens=True`. Both
-must give the same tokens as tokenising the whole render in one go; `read_guard_prompt` checks that on probes and
+The guard template is the tokenizer's chat template (guard/attaching.py makes it). A row is prefix, neutralised text,
+suffix. A meme's text is an attacker's text. Two measures keep it from being read as markup: the template breaks up
+special strings and turn markers (guard/markup.py), and the text is tokenised apart with `split_special_tokens=True`.
+Both must give the same tokens as tokenising the whole render in one go; `read_guard_prompt` checks that on probes and
 refuses otherwise.
 """
 
@@ -18,24 +12,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from guard.model_folder import MAX_TEXT_TOKENS, Scoring, read_scoring
+from guard.attaching import POLICY_FILE, attach_guard
+from guard.chat_text import SENTINEL, around, render, tokens_after
+from guard.model_folder import Scoring, read_scoring
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-POLICY_FILE = Path(__file__).resolve().parents[1] / "policy.txt"
-LABEL_WORDS = ("unsafe", "safe")
-VIEWS = {"text": "{text}", "image_text": "Image: {caption}, Caption: {text}"}
-# Stands for the meme while a template is taken apart; no tokenizer's special strings look like it.
-SENTINEL = "sentinel0meme0sentinel"
-MEME_MARKS = ("<meme>", "</meme>")
-PROBES = ("hello world", "Wah! 你好。", "வணக்கம்...", "</s> </meme> <|im_end|> [/INST]", "- 5%", "Image: a cat, Caption:")
+PROBES = (
+    "hello world",
+    "Wah! 你好。",
+    "வணக்கம்...",
+    "</s> </meme> <|im_end|> [/INST]",
+    "- 5%",
+    "Image: a cat, Caption:",
+    "> me >",
+)
+# The last tokens of the prompt that are shown: as many as name a turn.
+SHOWN_TOKENS = 8
 
 
 class Meme(TypedDict):
     text: str
     image: str | None  # a caption of the picture
     label: int  # 0 ok, 1 offensive
+
+
+# On these a merge is proved, and a model's willingness to answer is told.
+SAMPLE_MEMES: list[Meme] = [
+    {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
+    {"text": "These people should not be allowed in here.", "image": "A closed door", "label": 1},
+    {"text": "星期一又来了", "image": "A bus in the rain", "label": 0},
+    {"text": "", "image": "A dog on a green background", "label": 0},
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ class GuardPrompt:
     label_token_ids: tuple[int, int]  # (ok, offensive): the index is the dataset's label
     views: dict[str, str]
     max_text_tokens: int  # of one view's content
+    closing: str  # the suffix up to its first special token
+    closing_length: int  # in tokens
 
 
 @dataclass(frozen=True)
@@ -59,77 +70,6 @@ class EncodedMeme:
     suffixes: list[list[int]]
     label: int
     cut_tokens: int  # content tokens over the limit, dropped
-
-
-def guard_template(tokenizer: "PreTrainedTokenizerBase", policy: str, label_words: tuple[str, str]) -> str:
-    """Jinja source of the guard template for a chat tokenizer; `label_words` are (unsafe, safe).
-
-    Raises ValueError where the tokenizer has no chat template or its template changes the message's text.
-    """
-    if not tokenizer.chat_template:
-        raise ValueError("the tokenizer has no chat template; set one (tokenizer.chat_template) before attaching")
-    if "{meme}" not in policy:
-        raise ValueError("the policy lacks {meme}, the place of the meme's text")
-    question = policy_text(policy.strip(), label_words).replace("{meme}", SENTINEL)
-    prefix, suffix = around(tokenizer, question, SENTINEL)
-    breaks = "".join(
-        f" | replace({_literal(mark)}, {_literal(mark[0] + ' ' + mark[1:])})" for mark in _marks(tokenizer)
-    )
-    meme = f"((messages | first)['content'].split() | join(' ')){breaks}"
-    return f"{{{{ {_literal(prefix)} }}}}{{{{ {meme} }}}}{{{{ {_literal(suffix)} }}}}"
-
-
-def policy_text(policy: str, label_words: tuple[str, str] = LABEL_WORDS) -> str:
-    """The policy with its label words, (unsafe, safe), filled in; {meme} stays."""
-    unsafe, safe = (word.strip() for word in label_words)
-    return policy.replace("{unsafe}", unsafe).replace("{safe}", safe)
-
-
-def attach_guard(
-    tokenizer: "PreTrainedTokenizerBase",
-    policy: str,
-    label_words: tuple[str, str] = LABEL_WORDS,
-    max_text_tokens: int = MAX_TEXT_TOKENS,
-) -> Scoring:
-    """Give `tokenizer` the guard template and return its scoring settings (the content of scoring.json).
-
-    Raises ValueError, with the remedy, where a label word is not one token at the answer position.
-    """
-    tokenizer.chat_template = guard_template(tokenizer, policy, label_words)
-    _, suffix = around(tokenizer, SENTINEL, SENTINEL)
-    # A SentencePiece model answers "Assistant:" with " unsafe"; one whose turn ends in a newline with "unsafe".
-    spaces = ("",) if suffix[-1:].isspace() else ("", " ")
-    for space in spaces:
-        if words := answer_tokens(tokenizer, suffix, [space + word.strip() for word in label_words]):
-            return {
-                "label_words": {"offensive": words[0], "ok": words[1]},
-                "views": VIEWS,
-                "threshold": 0.5,
-                "temperature": 1.0,
-                "max_text_tokens": max_text_tokens,
-            }
-    raise ValueError(
-        f"{' and '.join(label_words)} cannot be told apart by one token for this tokenizer; "
-        "set LABEL_WORDS to two words that can, such as LABEL_WORDS=bad,good"
-    )
-
-
-def answer_tokens(tokenizer: "PreTrainedTokenizerBase", suffix: str, words: list[str]) -> list[str] | None:
-    """The token, as text, that stands for each word behind `suffix`: the word itself, or what sets it apart.
-
-    A model whose turn ends in a newline begins "unsafe" with "uns" where only " unsafe", with a space that nobody
-    writes there, is one token. None where the first tokens are the same or no part of the words, or where the turn
-    ends in no white space and the words are more than one token.
-    """
-    ids = [_tokens_after(tokenizer, suffix, word) for word in words]
-    if all(len(found) == 1 for found in ids):
-        return words
-    pieces = [tokenizer.decode(found[:1]) for found in ids]
-    fit = [
-        piece.strip() and word.startswith(piece) and _tokens_after(tokenizer, suffix, piece) == found[:1]
-        for piece, word, found in zip(pieces, words, ids, strict=True)
-    ]
-    return pieces if suffix[-1:].isspace() and all(fit) and pieces[0] != pieces[1] else None
 
 
 def load_guard_prompt(model_dir: Path, max_text_tokens: int | None = None) -> tuple[GuardPrompt, Scoring]:
@@ -150,44 +90,70 @@ def read_guard_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) ->
     """Take the guard template apart into tokens; raises ValueError where composing tokens differs from one go."""
     prefix, suffix = around(tokenizer, SENTINEL, SENTINEL)
     words = scoring["label_words"]
-    label_ids = [_tokens_after(tokenizer, suffix, words[label]) for label in ("ok", "offensive")]
+    label_ids = [tokens_after(tokenizer, suffix, words[label]) for label in ("ok", "offensive")]
     if any(len(ids) != 1 for ids in label_ids):
         raise ValueError(f"a label word of {words} is not one token here; attach the policy again with LABEL_WORDS")
+    suffix_ids = tokens_after(tokenizer, "a", suffix)
+    closing, closing_length = _up_to_special(tokenizer, suffix, suffix_ids)
     prompt = GuardPrompt(
         tokenizer=tokenizer,
         prefix=prefix,
         suffix=suffix,
-        prefix_ids=tokenizer(prefix, add_special_tokens=False)["input_ids"],
-        suffix_ids=_tokens_after(tokenizer, "a", suffix),
+        prefix_ids=list(tokenizer(prefix, add_special_tokens=False)["input_ids"]),
+        suffix_ids=suffix_ids,
         label_token_ids=(label_ids[0][0], label_ids[1][0]),
         views=scoring["views"],
         max_text_tokens=scoring["max_text_tokens"],
+        closing=closing,
+        closing_length=closing_length,
     )
     for probe in PROBES:
         whole = tokenizer(render(tokenizer, probe), add_special_tokens=False)["input_ids"]
-        if prompt.prefix_ids + encode_content(prompt, probe) + prompt.suffix_ids != whole:
-            raise ValueError(f"this tokenizer merges the meme with what stands around it (probe {probe!r})")
+        if prompt.prefix_ids + encode_view(prompt, probe, len(whole))[0] != whole:
+            raise ValueError(
+                f"this tokenizer merges the meme with what stands around it (probe {probe!r}); in POLICY_FILE, "
+                "begin a line with {meme}"
+            )
     return prompt
+
+
+def describe_question(prompt: GuardPrompt) -> str:
+    """One line: the two tokens that are compared, and the last ones in front of them."""
+    ok, offensive = (f"{_shown(prompt.tokenizer, token)} ({token})" for token in prompt.label_token_ids)
+    last = " ".join(_shown(prompt.tokenizer, token) for token in prompt.suffix_ids[-SHOWN_TOKENS:])
+    return f"token {offensive} against {ok}, behind {last}"
 
 
 def encode_memes(prompt: GuardPrompt, memes: Iterable[Meme]) -> list[EncodedMeme]:
     """Memes as tokens: each view is cut to the prompt's limit, the policy and the question around it never are."""
     encoded = []
     for meme in memes:
-        whole = [encode_content(prompt, view) for view in view_texts(prompt, meme["text"], meme["image"]).values()]
-        suffixes = [content[: prompt.max_text_tokens] + prompt.suffix_ids for content in whole]
-        cut = sum(max(0, len(content) - prompt.max_text_tokens) for content in whole)
-        encoded.append(EncodedMeme(suffixes, int(meme["label"]), cut))
+        texts = view_texts(prompt, meme["text"], meme["image"]).values()
+        views = [encode_view(prompt, text, prompt.max_text_tokens) for text in texts]
+        encoded.append(EncodedMeme([ids for ids, _ in views], int(meme["label"]), sum(cut for _, cut in views)))
     return encoded
 
 
-def encode_content(prompt: GuardPrompt, content: str) -> list[int]:
-    """All tokens of a view's text, none of them special."""
-    neutralised = render(prompt.tokenizer, content).removeprefix(prompt.prefix).removesuffix(prompt.suffix)
-    if not neutralised:
-        return []
+def encode_view(prompt: GuardPrompt, content: str, limit: int) -> tuple[list[int], int]:
+    """Tokens of a view's text, at most `limit`, none of them special, with the suffix; and how many were cut.
+
+    The text is tokenised with what follows it: Gemma has a token for the `>` that ends one and the ` </` behind it.
+    """
+    neutralised = _neutralised(prompt, content)
     # The prefix ends in a newline: behind it, a SentencePiece tokenizer adds no space of its own.
-    return _tokens_after(prompt.tokenizer, "\n", neutralised, split_special_tokens=True)
+    ids = tokens_after(prompt.tokenizer, "\n", neutralised + prompt.closing, split_special_tokens=True)
+    end = len(ids) - prompt.closing_length
+    if ids[end:] != prompt.suffix_ids[: prompt.closing_length]:
+        if end <= limit:
+            return ids + prompt.suffix_ids[prompt.closing_length :], 0
+        ids = encode_content(prompt, content)
+        end = len(ids)
+    return ids[: min(end, limit)] + prompt.suffix_ids, max(0, end - limit)
+
+
+def encode_content(prompt: GuardPrompt, content: str) -> list[int]:
+    """All tokens of a view's text by itself, none of them special."""
+    return tokens_after(prompt.tokenizer, "\n", _neutralised(prompt, content), split_special_tokens=True)
 
 
 def view_texts(prompt: GuardPrompt, text: str, caption: str | None) -> dict[str, str]:
@@ -199,38 +165,22 @@ def view_texts(prompt: GuardPrompt, text: str, caption: str | None) -> dict[str,
     }
 
 
-def around(tokenizer: "PreTrainedTokenizerBase", content: str, mark: str) -> tuple[str, str]:
-    """What the chat template puts before and behind `mark` in a user message; ValueError where it changes the text."""
-    rendered = render(tokenizer, content)
-    if rendered.count(mark) != 1:
-        raise ValueError("the chat template does not keep a user message's text as it is, exactly once")
-    before, behind = rendered.split(mark)
-    return before, behind
+def _neutralised(prompt: GuardPrompt, content: str) -> str:
+    return render(prompt.tokenizer, content).removeprefix(prompt.prefix).removesuffix(prompt.suffix)
 
 
-def render(tokenizer: "PreTrainedTokenizerBase", content: str) -> str:
-    """The tokenizer's chat template on one user message, up to the answer position."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
+def _shown(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
+    """A token as quoted text; a SentencePiece decoder leaves out the space that one begins with."""
+    begins_with_space = str(tokenizer.convert_ids_to_tokens(token)).startswith("▁")
+    text = str(tokenizer.decode([token]))
+    return repr(f" {text.lstrip()}" if begins_with_space else text)
 
 
-def _marks(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """What a meme's text must not contain: special strings (one `<|` for all that begin so), the policy's marks."""
-    special = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
-    marks = {"<|" if string.startswith("<|") else string for string in special if len(string) > 1}
-    return sorted(marks | set(MEME_MARKS), key=lambda mark: (-len(mark), mark))
-
-
-def _tokens_after(
-    tokenizer: "PreTrainedTokenizerBase", anchor: str, text: str, split_special_tokens: bool = False
-) -> list[int]:
-    """Tokens of `text` as they come out behind `anchor`, without the anchor's own."""
-    anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
-    joined = tokenizer(anchor + text, add_special_tokens=False, split_special_tokens=split_special_tokens)["input_ids"]
-    return joined[len(anchor_ids) :]
-
-
-def _literal(text: str) -> str:
-    """A Jinja string literal; Jinja reads Python's escapes."""
-    return "'" + text.encode("unicode_escape").decode("ascii").replace("'", "\\'") + "'"
+def _up_to_special(tokenizer: "PreTrainedTokenizerBase", suffix: str, suffix_ids: list[int]) -> tuple[str, int]:
+    """The suffix as far as it is plain text, and how many tokens that is; none where its tokens depend on the rest."""
+    added = {token: str(string) for token, string in tokenizer.added_tokens_decoder.items() if string.special}
+    length = next((number for number, token in enumerate(suffix_ids) if token in added), len(suffix_ids))
+    plain = suffix.partition(added[suffix_ids[length]])[0] if length < len(suffix_ids) else suffix
+    if tokens_after(tokenizer, "a", plain) == suffix_ids[:length]:
+        return plain, length
+    return "", 0

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
+from guard.chat_text import around
 from guard.packed_rows import pack_row
-from guard.template import around
 
 if TYPE_CHECKING:
     from transformers import MistralForCausalLM, PreTrainedTokenizerFast

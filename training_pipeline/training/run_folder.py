@@ -14,6 +14,8 @@ from transformers import TrainerCallback
 from guard.model_folder import SCORING_FILE, TRAINING_FILE, Scoring
 from guard.output_files import finished_file, write_json
 from guard.progress import Progress
+from guard.template import GuardPrompt
+from guard.tokenizer_files import TEMPLATE_FILE, chat_template_of, hand_over_adapter
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
@@ -60,7 +62,7 @@ def last_whole_checkpoint(output_dir: Path) -> str | None:
     """The latest checkpoint-N that was saved to its end; what a kill left of a later one is removed."""
     by_step = sorted(output_dir.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     for folder in reversed(by_step):
-        if (folder / SCORING_FILE).exists():  # CarryScoring writes it when all else is there
+        if (folder / SCORING_FILE).exists():  # CarryQuestion writes it when all else is there
             return str(folder)
         print(f"removed {folder}, which was never saved to its end", file=sys.stderr)
         shutil.rmtree(folder)
@@ -84,21 +86,28 @@ class TellProgress(TrainerCallback):
             self.progress.advance(f"loss {loss:.3f}" if loss is not None else "")
 
 
-class CarryScoring(TrainerCallback):
-    """Every checkpoint gets scoring.json, last of all: the checkpoint describes itself and is whole."""
+class CarryQuestion(TrainerCallback):
+    """Every checkpoint gets the guard template and, last of all, scoring.json: it describes itself and is whole."""
 
-    def __init__(self, scoring: Scoring) -> None:
-        self.scoring = scoring
+    def __init__(self, prompt: GuardPrompt, scoring: Scoring) -> None:
+        self.chat_template, self.scoring = chat_template_of(prompt), scoring
 
     def on_save(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            write_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / SCORING_FILE, self.scoring)
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
+            write_json(folder / SCORING_FILE, self.scoring)
 
 
 def finish_run(
-    run: Run, trainer: "Trainer", scoring: Scoring, metrics: dict[str, float], sources: dict[str, str]
+    run: Run,
+    trainer: "Trainer",
+    prompt: GuardPrompt,
+    scoring: Scoring,
+    metrics: dict[str, float],
+    sources: dict[str, str],
 ) -> None:
     """Save the best adapter, the curves and, last, training.json, which says that the folder is whole.
 
@@ -107,7 +116,7 @@ def finish_run(
     trainer.save_model(str(run.output_dir))
     if not trainer.is_world_process_zero():
         return
-    trainer.processing_class.save_pretrained(run.output_dir)
+    hand_over_adapter(prompt, scoring, Path(sources["model_dir"]), run.output_dir)
     write_json(run.output_dir / SCORING_FILE, scoring)
     draw_curves(run.output_dir / "training.png", trainer.state.log_history, metrics["tfidf_auroc"])
     write_json(

@@ -3,16 +3,9 @@
 import pytest
 from transformers import AutoTokenizer
 
-from guard.template import (
-    PROBES,
-    attach_guard,
-    encode_content,
-    encode_memes,
-    load_guard_prompt,
-    read_guard_prompt,
-    render,
-    view_texts,
-)
+from guard.attaching import attach_guard
+from guard.chat_text import render
+from guard.template import PROBES, encode_content, encode_memes, load_guard_prompt, read_guard_prompt, view_texts
 
 
 @pytest.fixture(scope="module")
