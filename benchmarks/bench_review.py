@@ -84,10 +84,13 @@ def main() -> None:
 
 
 def open_work(settings: Settings) -> Path:
-    """The folder of what is kept between runs; SystemExit where it holds what other settings made."""
+    """The folder of what is kept between runs; SystemExit where it holds what other settings made.
+
+    More numbers and more draws add to what is there.
+    """
     work = settings.output_dir / "work"
     work.mkdir(parents=True, exist_ok=True)
-    told = json.dumps({name: str(value) for name, value in settings if name != "output_dir"}, indent=1)
+    told = json.dumps({name: str(value) for name, value in settings if name not in ("output_dir", "reviewed", "draws")})
     kept = work / "settings.json"
     if kept.exists() and kept.read_text(encoding="utf-8") != told:
         raise SystemExit(f"bench_review.py: {work} is of other settings: set another OUTPUT_DIR, or remove it")
@@ -184,22 +187,24 @@ def train_on(settings: Settings, folder: Path, detector: Path, own: Path, chosen
 
 def review(folder: Path, own: Path, chosen: list[dict]) -> int:
     """Write review.csv of the chosen cases' true labels, and have add_reviews.py make rows of it; gives how many."""
-    folder.mkdir(exist_ok=True)
-    with (folder / "review.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "label", "category", "time"])
-        for case in chosen:
-            table.writerow([case["id"], ("harmless", "harmful")[case["label"]], "", "2026-01-01T00:00:00Z"])
-    run(
-        "data_preparation/add_reviews.py",
-        REVIEW_PATH=folder / "review.csv",
-        DETAILS_PATH=folder.parent / "pool" / "predictions.jsonl",
-        DATASET_DIR=own,
-        OUTPUT_DIR=folder / "reviewed",
-        VALIDATION_FRACTION=0,
-        TEST_FRACTION=0,
-    )
-    return json.loads((folder / "reviewed" / "cleaning_report.json").read_text(encoding="utf-8"))["rows"]
+    made = folder / "reviewed" / "cleaning_report.json"
+    if not made.exists():
+        folder.mkdir(exist_ok=True)
+        with (folder / "review.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["path", "label", "category", "time"])
+            for case in chosen:
+                table.writerow([case["id"], ("harmless", "harmful")[case["label"]], "", "2026-01-01T00:00:00Z"])
+        run(
+            "data_preparation/add_reviews.py",
+            REVIEW_PATH=folder / "review.csv",
+            DETAILS_PATH=folder.parent / "pool" / "predictions.jsonl",
+            DATASET_DIR=own,
+            OUTPUT_DIR=folder / "reviewed",
+            VALIDATION_FRACTION=0,
+            TEST_FRACTION=0,
+        )
+    return json.loads(made.read_text(encoding="utf-8"))["rows"]
 
 
 def report(settings: Settings, results: dict[tuple[str, int], list[tuple[Path, int]]], spent: float) -> None:

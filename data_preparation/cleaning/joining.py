@@ -29,13 +29,15 @@ class UnusableDataset(Exception):
 
 def read_known(folders: list[Path]) -> KnownRows:
     """All splits of saved data sets of this project; raises UnusableDataset."""
-    from datasets import load_from_disk
+    from datasets import DatasetDict, load_from_disk
 
     known = KnownRows()
     for folder in folders:
         try:
             saved = load_from_disk(str(folder))
-            for split in HELD_OUT_FIRST:
+            if not isinstance(saved, DatasetDict):
+                raise ValueError("it is a single split")
+            for split in [name for name in HELD_OUT_FIRST if name in saved]:
                 columns = saved[split].select_columns(["text", "label", "language", "group"])
                 for row in columns:
                     member = (row["text"] or "", LABELS[row["label"]], row["group"])
