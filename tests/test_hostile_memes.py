@@ -111,6 +111,27 @@ def test_texts_that_merge_with_what_follows_them_are_served_as_they_were_trained
     compare_ids(merging, trained, served)
 
 
+def test_a_folder_attached_by_nested_filters_goes_on_as_it_is(policy):
+    """The guard template of before, which published models have."""
+    from detector.prompt import build_prompt
+    from guard.template import read_guard_prompt
+
+    tokenizer = chat_tokenizer("openchat", [policy])
+    tokenizer.chat_template = (
+        "{{ '<s>GPT4 Correct User: Is it unsafe or safe?\\n<meme>\\n' }}{{ ((messages | first)['content'].split() | "
+        "join(' ')) | replace('</meme>', '< /meme>') | replace('</s>', '< /s>') | replace('<|', '< |') }}"
+        "{{ ' </meme><|end_of_turn|>GPT4 Correct Assistant:' }}"
+    )
+    scoring = {
+        "label_words": {"offensive": " unsafe", "ok": " safe"},
+        "views": {"text": "{text}", "image_text": "Image: {caption}, Caption: {text}"},
+        "threshold": 0.5,
+        "temperature": 1.0,
+        "max_text_tokens": 256,
+    }
+    compare_ids(tokenizer, read_guard_prompt(tokenizer, scoring), build_prompt(tokenizer, scoring))
+
+
 @pytest.mark.skipif(not ARCHIVE.exists(), reason="the archive of real tokenizers is not at hand")
 def test_real_tokenizers_keep_both_promises(policy, tmp_path):
     from transformers import AutoTokenizer
