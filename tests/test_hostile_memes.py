@@ -92,23 +92,10 @@ def test_thousands_of_added_tokens_cost_at_most_two_milliseconds(policy):
 
 def test_texts_that_merge_with_what_follows_them_are_served_as_they_were_trained(policy):
     """Gemma has one token for `>`, a space and `</`, so the text's last token depends on the question behind it."""
-    import json
-
-    from tokenizers import Tokenizer
-
-    tokenizer = chat_tokenizer("Vicuna", [policy])
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    size = len(tokenizer)
-    for number, token in enumerate(("▁</", ">▁</")):
-        state["model"]["vocab"].setdefault(token, size + number)
-    state["model"]["merges"] = [["▁", "<"], ["▁<", "/"], [">", "▁</"], *state["model"]["merges"]]
-    state["model"]["vocab"].setdefault("▁<", size + 2)
-    merging = type(tokenizer)(tokenizer_object=Tokenizer.from_str(json.dumps(state)), bos_token="<s>", eos_token="</s>")
-    merging.chat_template = FAMILIES["Vicuna"][2]
-    merging, trained, served = attached(merging, policy)
-    whole = served_ids(merging, "you > me >")
-    assert merging.convert_tokens_to_ids(">▁</") in whole
-    compare_ids(merging, trained, served)
+    merges = [("▁", "<"), ("▁<", "/"), (">", "▁</")]
+    tokenizer, trained, served = attached(chat_tokenizer("Vicuna", [policy], merges), policy)
+    assert tokenizer.convert_tokens_to_ids(">▁</") in served_ids(tokenizer, "you > me >")
+    compare_ids(tokenizer, trained, served)
 
 
 def test_a_folder_attached_by_nested_filters_goes_on_as_it_is(policy):
