@@ -106,7 +106,8 @@ def test_a_folder_attached_by_nested_filters_goes_on_as_it_is(policy):
     tokenizer = chat_tokenizer("openchat", [policy])
     tokenizer.chat_template = (
         "{{ '<s>GPT4 Correct User: Is it unsafe or safe?\\n<meme>\\n' }}{{ ((messages | first)['content'].split() | "
-        "join(' ')) | replace('</meme>', '< /meme>') | replace('</s>', '< /s>') | replace('<s>', '< s>') | replace('<|', '< |') }}"
+        "join(' ')) | replace('</meme>', '< /meme>') | replace('</s>', '< /s>') | replace('<s>', '< s>')"
+        " | replace('<|', '< |') }}"
         "{{ ' </meme><|end_of_turn|>GPT4 Correct Assistant:' }}"
     )
     scoring = {
