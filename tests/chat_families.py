@@ -3,6 +3,7 @@
 Vocabularies are tiny; templates, special tokens and the ways of splitting are those of well-known families.
 """
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -78,7 +79,8 @@ FAMILIES = {
         ["<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|return|>"],
         "{{ '<|start|>system<|message|>Current date: ' + strftime_now('%Y-%m-%d') + '<|end|>' }}{% for m in messages %}"
         "{{ '<|start|>' + m['role'] }}{% if m['role'] == 'assistant' %}{{ '<|channel|>final' }}{% endif %}"
-        "{{ '<|message|>' + m['content'] + ('<|return|>' if loop.last else '<|end|>') }}{% endfor %}"
+        "{{ '<|message|>' + m['content'] + ('<|return|>' if loop.last and m['role'] == 'assistant' else '<|end|>') }}"
+        "{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}",
         [],
     ),
@@ -95,43 +97,59 @@ HOSTILE_PARTS = (
 )
 
 
-def chat_tokenizer(family: str, texts: list[str]):
+def chat_tokenizer(family: str, texts: list[str], first_merges=()):
     """A tokenizer of one of FAMILIES, its vocabulary trained on `texts`."""
     way, special, template, markers = FAMILIES[family]
-    tokenizer = made_tokenizer(way, special, [*texts, *markers * 20])
+    tokenizer = made_tokenizer(way, special, [*texts, *markers * 20], first_merges=first_merges)
     tokenizer.chat_template = template
     return tokenizer
 
 
-def made_tokenizer(way: str, special: list[str], texts: list[str], normalizer=None, vocabulary: int = 900):
-    """A BPE tokenizer that splits as SentencePiece does (`▁` for spaces, no splitting beforehand) or by bytes."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+def made_tokenizer(way: str, special: list[str], texts: list[str], normalizer=None, first_merges=()):
+    """A BPE tokenizer that splits as SentencePiece does (`▁` for spaces, nothing split beforehand) or by bytes.
+
+    `first_merges` are pairs of tokens that become one before any other.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["\nunsafe\n", "\nsafe\n", "x unsafe", "x safe"] * 60
     if way == "bytes":
-        bpe = Tokenizer(models.BPE())
+        bpe = Tokenizer(trained_model(way, texts, first_merges))
         bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
         if normalizer is not None:
             bpe.normalizer = normalizer
     else:
-        bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")  # for the training alone: words
-        bpe.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-        alphabet = [chr(code) for code in range(33, 127)]
-    unknown = [] if way == "bytes" else ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    bpe.train_from_iterator(
-        [*texts, *words],
-        trainers.BpeTrainer(
-            vocab_size=vocabulary, special_tokens=unknown, show_progress=False, initial_alphabet=alphabet
-        ),
-    )
-    if way != "bytes":
-        bpe.pre_tokenizer = None
+        # A line break is no part of any word: it comes by its byte.
+        bpe = Tokenizer(trained_model(way, [line for text in texts for line in text.splitlines()], first_merges))
         bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        bpe.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=special[0], eos_token=special[1])
+
+
+def trained_model(way: str, texts: list[str], first_merges):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if way == "bytes"
+        else pre_tokenizers.Metaspace(prepend_scheme="never")
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if way == "bytes" else ["▁", *map(chr, range(33, 127))]
+    words = ["unsafe", "safe", "x unsafe", "x safe"] * 60
+    bpe.train_from_iterator(
+        [*texts, *words], trainers.BpeTrainer(vocab_size=600, show_progress=False, initial_alphabet=alphabet)
+    )
+    learnt = json.loads(bpe.to_str())["model"]
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))] if way == "sentencepiece" else []
+    tokens += [token for token in learnt["vocab"] if token not in tokens]
+    tokens += [token for pair in first_merges for token in (*pair, "".join(pair)) if token not in tokens]
+    return models.BPE(
+        vocab={token: number for number, token in enumerate(dict.fromkeys(tokens))},
+        merges=[*first_merges, *map(tuple, learnt["merges"])],
+        **({"byte_fallback": True, "unk_token": "<unk>", "fuse_unk": True} if way == "sentencepiece" else {}),
+    )
 
 
 def ten_spellings(marker: str) -> list[str]:

@@ -92,23 +92,32 @@ def test_thousands_of_added_tokens_cost_at_most_two_milliseconds(policy):
 
 def test_texts_that_merge_with_what_follows_them_are_served_as_they_were_trained(policy):
     """Gemma has one token for `>`, a space and `</`, so the text's last token depends on the question behind it."""
-    import json
+    merges = [("▁", "<"), ("▁<", "/"), (">", "▁</")]
+    tokenizer, trained, served = attached(chat_tokenizer("Vicuna", [policy], merges), policy)
+    assert tokenizer.convert_tokens_to_ids(">▁</") in served_ids(tokenizer, "you > me >")
+    compare_ids(tokenizer, trained, served)
 
-    from tokenizers import Tokenizer
 
-    tokenizer = chat_tokenizer("Vicuna", [policy])
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    size = len(tokenizer)
-    for number, token in enumerate(("▁</", ">▁</")):
-        state["model"]["vocab"].setdefault(token, size + number)
-    state["model"]["merges"] = [["▁", "<"], ["▁<", "/"], [">", "▁</"], *state["model"]["merges"]]
-    state["model"]["vocab"].setdefault("▁<", size + 2)
-    merging = type(tokenizer)(tokenizer_object=Tokenizer.from_str(json.dumps(state)), bos_token="<s>", eos_token="</s>")
-    merging.chat_template = FAMILIES["Vicuna"][2]
-    merging, trained, served = attached(merging, policy)
-    whole = served_ids(merging, "you > me >")
-    assert merging.convert_tokens_to_ids(">▁</") in whole
-    compare_ids(merging, trained, served)
+def test_a_folder_attached_by_nested_filters_goes_on_as_it_is(policy):
+    """The guard template of before, which published models have."""
+    from detector.prompt import build_prompt
+    from guard.template import read_guard_prompt
+
+    tokenizer = chat_tokenizer("openchat", [policy])
+    tokenizer.chat_template = (
+        "{{ '<s>GPT4 Correct User: Is it unsafe or safe?\\n<meme>\\n' }}{{ ((messages | first)['content'].split() | "
+        "join(' ')) | replace('</meme>', '< /meme>') | replace('</s>', '< /s>') | replace('<s>', '< s>')"
+        " | replace('<|', '< |') }}"
+        "{{ ' </meme><|end_of_turn|>GPT4 Correct Assistant:' }}"
+    )
+    scoring = {
+        "label_words": {"offensive": " unsafe", "ok": " safe"},
+        "views": {"text": "{text}", "image_text": "Image: {caption}, Caption: {text}"},
+        "threshold": 0.5,
+        "temperature": 1.0,
+        "max_text_tokens": 256,
+    }
+    compare_ids(tokenizer, read_guard_prompt(tokenizer, scoring), build_prompt(tokenizer, scoring))
 
 
 @pytest.mark.skipif(not ARCHIVE.exists(), reason="the archive of real tokenizers is not at hand")

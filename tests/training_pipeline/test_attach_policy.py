@@ -1,6 +1,8 @@
 """attach_policy.py makes a guard model of a plain chat model, without touching the chat model."""
 
 import json
+import re
+import shutil
 
 SCRIPT = "training_pipeline/attach_policy.py"
 
@@ -20,6 +22,10 @@ def test_any_chat_model_becomes_a_guard_model(base_dir, run_script, tmp_path):
     assert json.loads((guard / "scoring.json").read_text())["label_words"] == {"offensive": "unsafe", "ok": "safe"}
     assert "You moderate memes" in (guard / "chat_template.jinja").read_text()
     assert (base_dir / "chat_template.jinja").read_text() == template_before
+    assert (guard / "tokenizer.json").read_bytes() == (base_dir / "tokenizer.json").read_bytes()
+    asked, share = done.stdout.decode().splitlines()
+    assert re.search(r"token 'unsafe' \(\d+\) against 'safe' \(\d+\), behind .*'assistant' '\\n'$", asked), asked
+    assert re.search(r"both labels together have \d+\.\d% of the probability", share), share
 
 
 def test_a_guard_model_is_not_attached_twice(base_dir, run_script, tmp_path):
@@ -58,3 +64,20 @@ def test_a_second_run_keeps_what_was_fitted_and_another_policy_is_refused(base_d
     refused = run_script(SCRIPT, {**settings, "POLICY_FILE": policy})
     assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
     assert json.loads(scoring.read_text())["threshold"] == 0.42
+
+
+def test_a_base_model_gets_a_chat_template_by_name_or_file(base_dir, run_script, tmp_path):
+    plain = tmp_path / "base"
+    shutil.copytree(base_dir, plain)
+    (plain / "chat_template.jinja").unlink()
+    settings = {"MODEL_DIR": plain, "OUTPUT_DIR": tmp_path / "guard"}
+    refused = run_script(SCRIPT, settings)
+    assert refused.returncode == 1 and b"no chat template" in refused.stderr and b"CHAT_TEMPLATE" in refused.stderr
+    refused = run_script(SCRIPT, {**settings, "CHAT_TEMPLATE": "chatty"}, timeout=120)
+    assert (
+        refused.returncode == 2 and b"CHAT_TEMPLATE=chatty: neither a file nor one of plain, alpaca" in refused.stderr
+    )
+    (tmp_path / "own.jinja").write_text("{{ '<|turn|>Q\\n' + messages[0]['content'] + '<|end|>\\n<|turn|>A\\n' }}")
+    done = run_script(SCRIPT, {**settings, "CHAT_TEMPLATE": tmp_path / "own.jinja"})
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert "<|turn|>A" in (tmp_path / "guard" / "chat_template.jinja").read_text()

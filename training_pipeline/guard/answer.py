@@ -69,14 +69,13 @@ def answer_tokens(tokenizer: "PreTrainedTokenizerBase", suffix: str, words: list
     A model may begin "unsafe" with "uns", where only " unsafe", with a space that nobody writes there, is one token.
     None where the first tokens are the same, or are no part of the words.
     """
-    ids = [tokens_after(tokenizer, suffix, word) for word in words]
-    pieces = [_piece(tokenizer, suffix, word, found[0]) for word, found in zip(words, ids, strict=True)]
-    if ids[0][0] == ids[1][0] or None in pieces:
-        return None
-    return [piece for piece in pieces if piece]
+    first = [tokens_after(tokenizer, suffix, word)[:1] for word in words]
+    pieces = [_piece(tokenizer, suffix, word, token) for word, token in zip(words, first, strict=True)]
+    found = [piece for piece in pieces if piece]
+    return found if first[0] != first[1] and len(found) == len(words) else None
 
 
-def _piece(tokenizer: "PreTrainedTokenizerBase", suffix: str, word: str, token: int) -> str | None:
-    """The longest start of `word` that is this one token behind `suffix`; None where no start is."""
-    starts = (word[:length] for length in range(len(word), 0, -1))
-    return next((start for start in starts if tokens_after(tokenizer, suffix, start) == [token]), None)
+def _piece(tokenizer: "PreTrainedTokenizerBase", suffix: str, word: str, token: list[int]) -> str | None:
+    """The longest start of `word` that is this one token behind `suffix`; None where none is, or it has no token."""
+    starts = (word[:length] for length in range(len(word), 0, -1)) if token else ()
+    return next((start for start in starts if tokens_after(tokenizer, suffix, start) == token), None)

@@ -152,6 +152,7 @@ def _normalized(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
 
 def _plain_lines(tokenizer: "PreTrainedTokenizerBase", piece: str) -> list[str]:
     """The lines of a piece of a template, special strings taken out, each with its last few words."""
+    piece = piece.replace(SPACE_MARK, " ")
     for string in sorted(special_strings(tokenizer), key=len, reverse=True):
         if string.strip():
             piece = piece.replace(string, "\n")
