@@ -10,8 +10,6 @@ Writes  OUTPUT_DIR: the same model with guard template and scoring.json
     MODEL_DIR=models/openchat OUTPUT_DIR=artifacts/openchat-guard python training_pipeline/attach_policy.py
 """
 
-import os
-import shutil
 from pathlib import Path
 
 from pydantic import DirectoryPath, Field, FilePath, field_validator
@@ -24,7 +22,7 @@ from guard.model_folder import (
     read_scoring,
     weights_fingerprint,
 )
-from guard.output_files import claim_stdout, finished_folder, write_json
+from guard.output_files import claim_stdout, finished_folder, link_or_copy, write_json
 from guard.script_settings import ScriptSettings
 from guard.template import LABEL_WORDS, POLICY_FILE, attach_guard, read_guard_prompt
 
@@ -98,13 +96,6 @@ def is_attached(settings: Settings, chat_template: str, scoring: Scoring) -> boo
         and former["max_text_tokens"] == scoring["max_text_tokens"]
         and weights_fingerprint(settings.output_dir) == weights_fingerprint(settings.model_dir)
     )
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from guard.model_folder import (
     carry_training_record,
     check_model_folder,
     is_quantised,
+    load_model,
     read_scoring,
     share_cpus,
     weights_fingerprint,
@@ -31,6 +32,7 @@ from guard.model_folder import (
 from guard.output_files import claim_stdout, finished_folder, write_json
 from guard.script_settings import ScriptSettings
 from guard.template import Meme
+from guard.whole_model import conversion, listed, tokenizer_faults, weight_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +46,6 @@ MERGE_TOLERANCE = 1e-5  # of a probability, in float32: base plus adapter agains
 # What rounding the weights moves is the type's cost, and told; it grows with depth and with how unsure the model is (up
 # to 4e-2 in 30 layers of bfloat16). Beyond this it is no rounding any more, such as an overflow of float16.
 ROUNDING_TOLERANCE = 0.1
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 SAMPLE_MEMES: list[Meme] = [
     {"text": "Monday again, and the coffee machine is broken.", "image": "A tired cat beside a cup", "label": 0},
     {"text": "These people should not be allowed in here.", "image": "A closed door", "label": 1},
@@ -84,6 +85,8 @@ def main() -> None:
 def check_folders(settings: Settings) -> None:
     """SystemExit where there is no adapter, where the base is quantised, or is not the one of the training."""
     adapter = settings.lora_dir / "adapter_model.safetensors"
+    if not adapter.exists() and adapter.with_suffix(".bin").exists():
+        raise SystemExit(f"load_lora.py: LORA_DIR={settings.lora_dir} is pickled: {conversion(settings.lora_dir)}")
     if not adapter.exists():
         raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")
     check_model_folder(settings.model_dir)
@@ -162,7 +165,7 @@ def adapter_prompt(settings: Settings) -> tuple["GuardPrompt", Scoring]:
 
     from guard.template import load_guard_prompt, read_guard_prompt
 
-    if any((settings.lora_dir / name).exists() for name in TOKENIZER_FILES):
+    if not tokenizer_faults(settings.lora_dir):
         return load_guard_prompt(settings.lora_dir)
     template, scoring = settings.lora_dir / "chat_template.jinja", read_scoring(settings.lora_dir)
     if scoring is None or not template.exists():
@@ -178,36 +181,47 @@ def adapter_prompt(settings: Settings) -> tuple["GuardPrompt", Scoring]:
 def load_base(settings: Settings) -> tuple["PreTrainedModel", "torch.dtype"]:
     """(base model with float32 weights, type that the merged weights shall have)."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     stored = AutoConfig.from_pretrained(settings.model_dir).dtype or torch.float32
     dtype = stored if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    stored_bytes = sum(path.stat().st_size for path in settings.model_dir.glob("*.safetensors"))
+    stored_bytes = sum(path.stat().st_size for path in weight_files(settings.model_dir))
     needed = 1.2 * stored_bytes * 4 / stored.itemsize
     on_gpu = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed
-    model = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir,
-        dtype=torch.float32,
-        use_safetensors=True,
-        attn_implementation="sdpa",
-        device_map={"": 0 if on_gpu else "cpu"},
-    )
+    device_map = {"": 0 if on_gpu else "cpu"}
+    model = load_model(settings.model_dir, dtype=torch.float32, attn_implementation="sdpa", device_map=device_map)
     return model, dtype
 
 
 def add_adapter(model: "PreTrainedModel", settings: Settings) -> "PeftModel":
-    """Base plus adapter, not yet merged; SystemExit where the adapter's shapes do not fit the base."""
+    """Base plus adapter, not yet merged; SystemExit where the adapter does not fit the base, or lacks tensors."""
     from peft import PeftModel
 
     untie_adapted_embeddings(model, settings.lora_dir)
     try:
-        return PeftModel.from_pretrained(model, settings.lora_dir)
+        adapted = PeftModel.from_pretrained(model, settings.lora_dir)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise SystemExit(
             f"load_lora.py: the adapter in {settings.lora_dir} does not fit {settings.model_dir} "
             f"({reason}); set MODEL_DIR to the base of the training"
         ) from error
+    refuse_partial_adapter(adapted, settings.lora_dir)
+    return adapted
+
+
+def refuse_partial_adapter(adapted: "PeftModel", lora_dir: Path) -> None:
+    """SystemExit where the file lacks a tensor of the adapter: peft would merge what it was initialised with."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(lora_dir / "adapter_model.safetensors", "pt") as weights:
+        there = set(weights.keys())
+    if absent := get_peft_model_state_dict(adapted, save_embedding_layers=False).keys() - there:
+        raise SystemExit(
+            f"load_lora.py: LORA_DIR={lora_dir} lacks {listed(absent, 'tensor')} of its adapter_config.json; take the "
+            "whole folder that train_model.py wrote"
+        )
 
 
 def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
