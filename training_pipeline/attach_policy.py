@@ -51,7 +51,14 @@ def main() -> None:
     results = claim_stdout()
     from transformers import AutoTokenizer
 
+    from guard.servable import unservable
+
     check_model_folder(settings.model_dir)
+    if reason := unservable(settings.model_dir):
+        raise SystemExit(
+            f"attach_policy.py: MODEL_DIR={settings.model_dir} cannot be served by predict.py: {reason}; take another "
+            "chat model"
+        )
     tokenizer = AutoTokenizer.from_pretrained(settings.model_dir)
     if (settings.model_dir / SCORING_FILE).exists():
         raise SystemExit(

@@ -130,11 +130,14 @@ def main() -> None:
     import torch
     from accelerate import PartialState
 
+    from guard.servable import unservable
     from memes.rows import UnusableRows
     from training.run_folder import open_run
     from training.splits import read_splits
 
     check_model_folder(settings.model_dir)
+    if reason := unservable(settings.model_dir):
+        print(f"train_model.py: predict.py will not serve what is trained here: {reason}", file=sys.stderr)
     try:
         splits = read_splits(named_paths(settings.dataset_dir), settings.shuffle_labels, settings.seed)
     except UnusableRows as error:

@@ -111,8 +111,12 @@ class ChatModel:
         """Raises UnusableModel where a packed row gives the probe another probability than the model itself does."""
         try:
             packed = self._label_logits([probe, probe])  # two: a neighbour that is seen would show in the second
-        except UnpackableAttention as error:
-            raise UnusableModel(f"its rows cannot be packed ({error}): use another chat model") from None
+        except torch.OutOfMemoryError:
+            raise
+        except (UnpackableAttention, RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            # Attention that hands no arguments through, or whose cache holds no plain keys and values.
+            reason = str(error).split("\n")[0]
+            raise UnusableModel(f"its rows cannot be packed ({reason}): use another chat model") from error
         difference = (packed.softmax(-1) - plain.softmax(-1)).abs().max().item()
         if not difference <= LARGEST_DIFFERENCE:  # NaN is refused too
             raise UnusableModel(f"packed and plain rows of it differ by {difference:.3f}: use another chat model")
