@@ -191,9 +191,21 @@ def autogptq_dir(chat_model, tmp_path):
     return folder
 
 
-def test_an_autogptq_folder_is_usable_in_one_step(run_script, autogptq_dir, chat_model):
+def leave_settings_to_config(folder):
+    """As AutoGPTQ did from 0.5 on."""
+    config = json.loads((folder / "config.json").read_text())
+    quantized = {"quant_method": "gptq", **json.loads((folder / "quantize_config.json").read_text())}
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": quantized}))
+    (folder / "quantize_config.json").unlink()
+
+
+@pytest.mark.parametrize("change", [lambda folder: None, leave_settings_to_config])
+def test_an_autogptq_folder_is_usable_in_one_step(run_script, autogptq_dir, change):
     from guard.model_folder import load_guard_model
 
+    change(autogptq_dir)
+    (fault,) = weight_faults(autogptq_dir)
+    assert f"MODEL_DIR={autogptq_dir} " in fault and "convert_weights.py" in fault
     plain_config = (autogptq_dir / "config.json").read_bytes()
     done = convert(run_script, autogptq_dir)
     assert done.returncode == 0, done.stderr.decode()[-3000:]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from guard.whole_model import DOWNLOAD, UnusableFolder, listed
+from guard.whole_model import DOWNLOAD, UnusableFolder, has_weights, listed
 
 QUANTIZE_CONFIG = "quantize_config.json"
 # What AutoGPTQ's settings hold that GPTQConfig of transformers takes.
@@ -14,11 +14,17 @@ REMEDY = "take the 16-bit model and quantise it with quantize_model.py"
 
 
 def gptq_settings(model_dir: Path) -> dict[str, Any] | None:
-    """quantization_config for what AutoGPTQ wrote; None for any other folder, one that has its config included."""
+    """quantization_config of a folder that AutoGPTQ wrote; None for any other, and for one that is read as it is.
+
+    Its later versions wrote the settings into config.json, too, but kept their own names for the weights.
+    """
     path, config = model_dir / QUANTIZE_CONFIG, model_dir / "config.json"
-    if not path.is_file() or not config.is_file() or read_json(config).get("quantization_config"):
+    own = read_json(config).get("quantization_config") if config.is_file() else None
+    if own and has_weights(model_dir) or not (path.is_file() or any(model_dir.glob("gptq_model*"))):
         return None
-    found = read_json(path)
+    if not own and not path.is_file():
+        raise UnusableFolder(f"lacks {QUANTIZE_CONFIG}, which says how it is quantised: {DOWNLOAD}")
+    found = dict(own or read_json(path))
     made = (found.get("quant_method", "gptq"), found.get("checkpoint_format", "gptq"))
     if made not in (("gptq", "gptq"), ("gptq", "gptq_v2")) or found.get("is_marlin_format"):
         raise UnusableFolder(f"is quantised by {made[0]} in the format {made[1]}, which is not read here: {REMEDY}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from guard.output_files import script_name
-from guard.whole_model import INDEX, WEIGHTS, UnusableFolder, check_tokenizer, check_weights, load_whole, weight_files
+from guard.whole_model import UnusableFolder, check_tokenizer, check_weights, has_weights, load_whole, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -100,8 +100,7 @@ def weights_fingerprint(model_dir: Path) -> str:
     Reads about a megabyte of a 14 GB model, and sees a change in any tensor that training moved as a whole.
     """
     digest = hashlib.sha256()
-    is_model = (model_dir / WEIGHTS).exists() or (model_dir / INDEX).exists()
-    for path in weight_files(model_dir) if is_model else sorted(model_dir.glob("*.safetensors")):
+    for path in weight_files(model_dir) if has_weights(model_dir) else sorted(model_dir.glob("*.safetensors")):
         with path.open("rb") as weights:
             header = weights.read(int.from_bytes(weights.read(8), "little"))
             digest.update(path.name.encode() + header)

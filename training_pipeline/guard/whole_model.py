@@ -51,7 +51,7 @@ def weight_faults(folder: Path) -> list[str]:
         if (folder / "adapter_config.json").is_file():
             return ["holds an adapter, which is no model: merge it into its base with load_lora.py"]
         return ["lacks config.json: it is no model folder"]
-    if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
+    if not has_weights(folder):
         return absent_weights(folder)
     try:
         shards = weight_files(folder)
@@ -60,6 +60,10 @@ def weight_faults(folder: Path) -> list[str]:
     if absent := [path.name for path in shards if not path.is_file()]:
         return [f"lacks {name}, which {INDEX} names: {DOWNLOAD}" for name in absent]
     return pointer_faults(shards) or [*filter(None, map(broken_file, shards))] or unread_gptq(folder)
+
+
+def has_weights(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -77,7 +81,7 @@ def absent_weights(folder: Path) -> list[str]:
         return [f"lacks {WEIGHTS}: {DOWNLOAD}"]
     if faults := pointer_faults(others):
         return faults
-    if (folder / "quantize_config.json").is_file():
+    if (folder / "quantize_config.json").is_file() or others[0].name.startswith("gptq_model"):
         return [f"holds {others[0].name}, a name that AutoGPTQ gave: {conversion(folder)}"]
     if any(path.name.startswith("pytorch_model") for path in others):
         return [f"lacks {WEIGHTS}, its weights are pickled, which may run any code: {conversion(folder)}"]
