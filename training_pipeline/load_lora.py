@@ -26,13 +26,15 @@ from guard.model_folder import (
     is_quantised,
     load_model,
     read_scoring,
+    refused_folder,
     share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, finished_folder, write_json
 from guard.script_settings import ScriptSettings
 from guard.template import Meme
-from guard.whole_model import conversion, listed, tokenizer_faults, weight_files
+from guard.whole_adapter import ADAPTER, check_adapter, load_adapter
+from guard.whole_model import tokenizer_faults, weight_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,11 +86,8 @@ def main() -> None:
 
 def check_folders(settings: Settings) -> None:
     """SystemExit where there is no adapter, where the base is quantised, or is not the one of the training."""
-    adapter = settings.lora_dir / "adapter_model.safetensors"
-    if not adapter.exists() and adapter.with_suffix(".bin").exists():
-        raise SystemExit(f"load_lora.py: LORA_DIR={settings.lora_dir} is pickled: {conversion(settings.lora_dir)}")
-    if not adapter.exists():
-        raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")
+    with refused_folder(settings.lora_dir, "LORA_DIR"):
+        check_adapter(settings.lora_dir)
     check_model_folder(settings.model_dir)
     if is_quantised(settings.model_dir):
         raise SystemExit(
@@ -195,33 +194,9 @@ def load_base(settings: Settings) -> tuple["PreTrainedModel", "torch.dtype"]:
 
 def add_adapter(model: "PreTrainedModel", settings: Settings) -> "PeftModel":
     """Base plus adapter, not yet merged; SystemExit where the adapter does not fit the base, or lacks tensors."""
-    from peft import PeftModel
-
     untie_adapted_embeddings(model, settings.lora_dir)
-    try:
-        adapted = PeftModel.from_pretrained(model, settings.lora_dir)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise SystemExit(
-            f"load_lora.py: the adapter in {settings.lora_dir} does not fit {settings.model_dir} "
-            f"({reason}); set MODEL_DIR to the base of the training"
-        ) from error
-    refuse_partial_adapter(adapted, settings.lora_dir)
-    return adapted
-
-
-def refuse_partial_adapter(adapted: "PeftModel", lora_dir: Path) -> None:
-    """SystemExit where the file lacks a tensor of the adapter: peft would merge what it was initialised with."""
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-
-    with safe_open(lora_dir / "adapter_model.safetensors", "pt") as weights:
-        there = set(weights.keys())
-    if absent := get_peft_model_state_dict(adapted, save_embedding_layers=False).keys() - there:
-        raise SystemExit(
-            f"load_lora.py: LORA_DIR={lora_dir} lacks {listed(absent, 'tensor')} of its adapter_config.json; take the "
-            "whole folder that train_model.py wrote"
-        )
+    with refused_folder(settings.lora_dir, "LORA_DIR"):
+        return load_adapter(model, settings.lora_dir)
 
 
 def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
@@ -236,7 +211,7 @@ def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
         return
     tied = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     names = [name for name, module in model.named_modules() if id(module) in tied]
-    with safe_open(lora_dir / "adapter_model.safetensors", "pt") as weights:
+    with safe_open(lora_dir / ADAPTER, "pt") as weights:
         if not any(f".{name}." in key for key in weights.keys() for name in names):
             return
     head = model.get_output_embeddings()

@@ -31,11 +31,13 @@ from guard.model_folder import (
     check_model_folder,
     compute_dtype,
     number_where_one,
+    refused_folder,
     share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, explained_write_errors
 from guard.script_settings import ScriptSettings
+from guard.whole_adapter import check_adapter, load_adapter
 from memes.defaults import beside, existing_paths, name_defaults, named_paths, newest_dataset
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 # What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
 RUN_IDENTITY = (
+    "languages",
     "epochs",
     "max_steps",
     "learning_rate",
@@ -87,6 +90,11 @@ class Settings(ScriptSettings):
     output_dir: Path = Field(
         default_factory=lora_beside_dataset,
         description="folder that gets the adapter and its checkpoints; unset: DATASET_DIR with -lora behind its name",
+    )
+    languages: str = Field("", description="languages of the rows that are taken, with commas; unset: all")
+    start_lora_dir: DirectoryPath | None = Field(
+        None,
+        description="adapter to go on from, with its own rank and scale, such as one trained on one language first",
     )
     epochs: float = Field(2.0, gt=0, description="passes over the training rows")
     max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
@@ -136,10 +144,15 @@ def main() -> None:
     from training.splits import read_splits
 
     check_model_folder(settings.model_dir)
+    if settings.start_lora_dir:
+        with refused_folder(settings.start_lora_dir, "START_LORA_DIR"):
+            check_adapter(settings.start_lora_dir)
     if reason := unservable(settings.model_dir):
         print(f"train_model.py: predict.py will not serve what is trained here: {reason}", file=sys.stderr)
     try:
-        splits = read_splits(named_paths(settings.dataset_dir), settings.shuffle_labels, settings.seed)
+        splits = read_splits(
+            named_paths(settings.dataset_dir), settings.shuffle_labels, settings.seed, settings.languages
+        )
     except UnusableRows as error:
         raise SystemExit(f"train_model.py: {error}") from error
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
@@ -165,6 +178,7 @@ def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict
     return {
         **{name: getattr(settings, name) for name in RUN_IDENTITY},
         "base_weights": weights_fingerprint(settings.model_dir),
+        "start_weights": weights_fingerprint(settings.start_lora_dir) if settings.start_lora_dir else None,
         "dataset": rows_fingerprint(splits),
     }
 
@@ -205,7 +219,10 @@ def metrics_of_best(state: "TrainerState") -> dict[str, float] | None:
 
 
 def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["EncodedMeme"]) -> "PeftModel":
-    """The frozen base with fresh LoRA adapters on all linear layers; `memes` are those to be trained on."""
+    """The frozen base with LoRA adapters, fresh ones on all linear layers or those of START_LORA_DIR.
+
+    `memes` are those to be trained on.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig
@@ -226,16 +243,18 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
         prove_packable(base, prompt.prefix_ids, batch, dtype)
         if base.device.type == "cpu":
             try_suffix_attention(base, pack_row(prompt.prefix_ids, batch), LARGEST_DIFFERENCE[dtype])
-    model = get_peft_model(
-        base,
-        LoraConfig(
-            r=settings.lora_r,
-            lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    fresh = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    if settings.start_lora_dir:
+        with refused_folder(settings.start_lora_dir, "START_LORA_DIR"):
+            model = load_adapter(base, settings.start_lora_dir, is_trainable=True)
+    else:
+        model = get_peft_model(base, fresh)
     if base.device.type == "cpu":
         speed_up_adapters(model)
     return model

@@ -58,7 +58,7 @@ def test_an_adapter_of_another_base_is_refused(base_dir, lora_run, run_script, t
 
 def test_a_folder_without_adapter_is_refused(base_dir, run_script, tmp_path):
     refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": base_dir, "OUTPUT_DIR": tmp_path / "merged"})
-    assert refused.returncode == 1 and b"adapter_model.safetensors does not exist" in refused.stderr
+    assert refused.returncode == 1 and b"lacks adapter_model.safetensors: it is the folder that" in refused.stderr
 
 
 def test_an_adapter_that_lacks_tensors_is_refused_by_name(base_dir, lora_run, run_script, tmp_path):

@@ -81,12 +81,12 @@ def check_model_folder(model_dir: Path) -> None:
 
 
 @contextmanager
-def refused_folder(model_dir: Path) -> Iterator[None]:
-    """Turn UnusableFolder into SystemExit with a sentence that names MODEL_DIR."""
+def refused_folder(folder: Path, variable: str = "MODEL_DIR") -> Iterator[None]:
+    """Turn UnusableFolder into SystemExit with a sentence that names the folder by its variable."""
     try:
         yield
     except UnusableFolder as error:
-        raise SystemExit(f"{script_name()}: MODEL_DIR={model_dir} {error}") from error
+        raise SystemExit(f"{script_name()}: {variable}={folder} {error}") from error
 
 
 def is_quantised(model_dir: Path) -> bool:
