@@ -196,7 +196,8 @@ def add_adapter(model: "PreTrainedModel", settings: Settings) -> "PeftModel":
     """Base plus adapter, not yet merged; SystemExit where the adapter does not fit the base, or lacks tensors."""
     untie_adapted_embeddings(model, settings.lora_dir)
     with refused_folder(settings.lora_dir, "LORA_DIR"):
-        return load_adapter(model, settings.lora_dir)
+        adapted = load_adapter(model, settings.lora_dir)
+    return adapted
 
 
 def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""An adapter is put on its base whole or refused in one sentence: what its file lacks, peft would leave as initialised."""
+"""An adapter is put on its base whole or refused in one sentence: peft leaves what its file lacks as initialised."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
