@@ -19,18 +19,14 @@ from pathlib import Path
 
 from detector.meme import Evidence
 from detector.settings import ModelFolders
+from detector.whole_model import tokenizer_faults, weight_faults
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE / "self_check.png"
 SAMPLE_ENGLISH, SAMPLE_TAMIL = "GOOD MORNING", "வணக்கம்"
-# A folder needs one name of each group; tokenizers and processors come in several layouts.
-LLM_FILES = (("config.json",), ("scoring.json",), ("tokenizer.json", "tokenizer.model", "vocab.json"))
-CAPTIONER_FILES = (
-    ("config.json",),
-    ("tokenizer.json", "vocab.txt"),
-    ("preprocessor_config.json", "processor_config.json"),
-)
-LFS_POINTER = b"version https://git-lfs"
+# Beside weights and tokenizer a folder needs one name of each group.
+LLM_FILES = (("scoring.json",),)
+CAPTIONER_FILES = (("preprocessor_config.json", "processor_config.json"),)
 
 
 class Settings(ModelFolders):
@@ -59,29 +55,17 @@ def folder_errors(variable: str, folder: Path, wanted: tuple[tuple[str, ...], ..
         for names in wanted
         if not any((folder / name).is_file() for name in names)
     ]
-    errors += [f"{variable}={folder} lacks {name}: download the model again, whole" for name in absent_weights(folder)]
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if not os.access(path, os.R_OK):
-            errors.append(f"{path} cannot be read by everybody: chmod -R a+rX {folder}")
-        elif path.suffix in (".safetensors", ".json", ".model") and path.open("rb").read(32).startswith(LFS_POINTER):
-            errors.append(f"{path} is a Git LFS pointer, not the file: run `git lfs pull` in the checkout")
-    return errors
+    unreadable = [path for path in sorted(folder.rglob("*")) if path.is_file() and not os.access(path, os.R_OK)]
+    if unreadable:
+        return errors + [f"{path} cannot be read by everybody: chmod -R a+rX {folder}" for path in unreadable]
+    faults = weight_faults(folder) + tokenizer_faults(folder)
+    return errors + [f"{variable}={folder} {fault}" for fault in faults]
 
 
 def remedy(name: str) -> str:
     if name == "scoring.json":
         return ": make a guard model of it with attach_policy.py or quantize_model.py"
     return ": copy the model's folder whole"
-
-
-def absent_weights(folder: Path) -> list[str]:
-    """Names of weight files that should be there: those of the index, or model.safetensors."""
-    index = folder / "model.safetensors.index.json"
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError):  # no index, or none that can be read: the weights are one file
-        shards = {"model.safetensors"}
-    return sorted(name for name in shards if not (folder / name).is_file())
 
 
 def prompt_errors(llm_dir: Path) -> list[str]:

@@ -22,9 +22,10 @@ SETTINGS_COPIES = (
 
 
 PROGRESS_COPIES = ("data_preparation/raw/progress.py", "training_pipeline/guard/progress.py")
+WHOLE_MODEL_COPIES = ("docker/detector/whole_model.py", "training_pipeline/guard/whole_model.py")
 
 
-@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES])
+@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES, WHOLE_MODEL_COPIES])
 def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
     assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 
@@ -159,6 +160,50 @@ def guard_dir(tmp_path_factory, run_script, repo):
     attached = run_script("training_pipeline/attach_policy.py", {"MODEL_DIR": chat_dir, "OUTPUT_DIR": guard})
     assert attached.returncode == 0, attached.stderr.decode()
     return guard
+
+
+LATENT = {"kv_lora_rank": 16, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16}
+EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1, "topk_group": 1}
+# What kinds of chat model there are, each with the settings that make it small, and whether it can be served.
+KINDS = {
+    "llama": ({}, True),
+    "qwen3": ({"head_dim": 16}, True),
+    "gemma3_text": ({"head_dim": 16}, True),
+    "mixtral": ({"num_local_experts": 2}, True),
+    "gemma2": ({"head_dim": 16}, False),  # capped attention, no fused kernel
+    "gpt_neo": ({"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}, False),
+    "stablelm": ({}, False),  # hands no arguments through to its attention
+    "falcon": ({}, False),  # attention of its own
+    "deepseek_v3": ({**LATENT, **EXPERTS, "first_k_dense_replace": 1, "num_key_value_heads": 4}, False),
+    "qwen3_next": ({}, False),  # linear attention
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_attaching_refuses_is_what_the_container_cannot_serve(kind):
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    from chat_families import chat_tokenizer
+    from detector.chat_model import ChatModel
+    from detector.prompt import UnusableModel, build_prompt
+    from guard.attaching import attach_guard
+    from guard.servable import unservable_config
+    from guard.template import POLICY_FILE
+
+    policy = POLICY_FILE.read_text(encoding="utf-8")
+    tokenizer = chat_tokenizer("Zephyr", [policy, *["\nunsafe\n", "\nsafe\n"] * 60])
+    prompt = build_prompt(tokenizer, {"threshold": 0.5, **attach_guard(tokenizer, policy)})
+    own, can_be_served = KINDS[kind]
+    small = {"vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
+    config = CONFIG_MAPPING[kind](**{**small, **heads, "pad_token_id": 0, "initializer_range": 0.1, **own})
+    try:
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        ChatModel(model.eval(), prompt)
+        served = True
+    except (UnusableModel, ValueError):
+        served = False
+    assert (unservable_config(config) is None) == served == can_be_served
 
 
 def test_scoring_json_says_what_the_container_reads(guard_dir):

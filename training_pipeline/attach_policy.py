@@ -14,8 +14,6 @@ Writes  OUTPUT_DIR: the same model with guard template and scoring.json
     MODEL_DIR=models/openchat OUTPUT_DIR=artifacts/openchat-guard python training_pipeline/attach_policy.py
 """
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -33,7 +31,7 @@ from guard.model_folder import (
     share_cpus,
     weights_fingerprint,
 )
-from guard.output_files import claim_stdout, finished_folder, write_json
+from guard.output_files import claim_stdout, finished_folder, link_or_copy, write_json
 from guard.script_settings import ScriptSettings
 from guard.template import SAMPLE_MEMES, GuardPrompt, describe_question, encode_memes, read_guard_prompt
 from guard.tokenizer_files import TEMPLATE_FILE, hand_over, tokenizer_files
@@ -80,7 +78,14 @@ def main() -> None:
     settings = Settings.read(__doc__)
     results = claim_stdout()
     share_cpus()
+    from guard.servable import unservable
+
     check_model_folder(settings.model_dir)
+    if reason := unservable(settings.model_dir):
+        raise SystemExit(
+            f"attach_policy.py: MODEL_DIR={settings.model_dir} cannot be served by predict.py: {reason}; take another "
+            "chat model"
+        )
     if (settings.model_dir / SCORING_FILE).exists():
         raise SystemExit(
             f"attach_policy.py: {settings.model_dir} has a policy (scoring.json) already; "
@@ -150,13 +155,6 @@ def tell_share(model_dir: Path, prompt: GuardPrompt, results: TextIO) -> None:
 
     model = load_guard_model(model_dir, "auto")
     print(share_sentence(label_share(model, prompt, encode_memes(prompt, SAMPLE_MEMES))), file=results)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,16 @@ from guard.model_folder import (
     carry_training_record,
     check_model_folder,
     is_quantised,
+    load_model,
     read_scoring,
+    refused_folder,
     share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, finished_folder, write_json
 from guard.script_settings import ScriptSettings
+from guard.whole_adapter import ADAPTER, check_adapter, load_adapter
+from guard.whole_model import weight_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,9 +79,8 @@ def main() -> None:
 
 def check_folders(settings: Settings) -> None:
     """SystemExit where there is no adapter, where the base is quantised, or is not the one of the training."""
-    adapter = settings.lora_dir / "adapter_model.safetensors"
-    if not adapter.exists():
-        raise SystemExit(f"load_lora.py: {adapter} does not exist; LORA_DIR is the folder that train_model.py wrote")
+    with refused_folder(settings.lora_dir, "LORA_DIR"):
+        check_adapter(settings.lora_dir)
     check_model_folder(settings.model_dir)
     if is_quantised(settings.model_dir):
         raise SystemExit(
@@ -176,36 +179,24 @@ def adapter_prompt(settings: Settings) -> tuple["GuardPrompt", Scoring, Path]:
 def load_base(settings: Settings) -> tuple["PreTrainedModel", "torch.dtype"]:
     """(base model with float32 weights, type that the merged weights shall have)."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     stored = AutoConfig.from_pretrained(settings.model_dir).dtype or torch.float32
     dtype = stored if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    stored_bytes = sum(path.stat().st_size for path in settings.model_dir.glob("*.safetensors"))
+    stored_bytes = sum(path.stat().st_size for path in weight_files(settings.model_dir))
     needed = 1.2 * stored_bytes * 4 / stored.itemsize
     on_gpu = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed
-    model = AutoModelForCausalLM.from_pretrained(
-        settings.model_dir,
-        dtype=torch.float32,
-        use_safetensors=True,
-        attn_implementation="sdpa",
-        device_map={"": 0 if on_gpu else "cpu"},
-    )
+    device_map = {"": 0 if on_gpu else "cpu"}
+    model = load_model(settings.model_dir, dtype=torch.float32, attn_implementation="sdpa", device_map=device_map)
     return model, dtype
 
 
 def add_adapter(model: "PreTrainedModel", settings: Settings) -> "PeftModel":
-    """Base plus adapter, not yet merged; SystemExit where the adapter's shapes do not fit the base."""
-    from peft import PeftModel
-
+    """Base plus adapter, not yet merged; SystemExit where the adapter does not fit the base, or lacks tensors."""
     untie_adapted_embeddings(model, settings.lora_dir)
-    try:
-        return PeftModel.from_pretrained(model, settings.lora_dir)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise SystemExit(
-            f"load_lora.py: the adapter in {settings.lora_dir} does not fit {settings.model_dir} "
-            f"({reason}); set MODEL_DIR to the base of the training"
-        ) from error
+    with refused_folder(settings.lora_dir, "LORA_DIR"):
+        adapted = load_adapter(model, settings.lora_dir)
+    return adapted
 
 
 def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
@@ -220,7 +211,7 @@ def untie_adapted_embeddings(model: "PreTrainedModel", lora_dir: Path) -> None:
         return
     tied = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     names = [name for name, module in model.named_modules() if id(module) in tied]
-    with safe_open(lora_dir / "adapter_model.safetensors", "pt") as weights:
+    with safe_open(lora_dir / ADAPTER, "pt") as weights:
         if not any(f".{name}." in key for key in weights.keys() for name in names):
             return
     head = model.get_output_embeddings()

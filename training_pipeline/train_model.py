@@ -31,11 +31,13 @@ from guard.model_folder import (
     check_model_folder,
     compute_dtype,
     number_where_one,
+    refused_folder,
     share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, explained_write_errors
 from guard.script_settings import ScriptSettings
+from guard.whole_adapter import check_adapter, load_adapter
 from memes.defaults import beside, existing_paths, name_defaults, named_paths, newest_dataset
 
 if TYPE_CHECKING:
@@ -136,11 +138,17 @@ def main() -> None:
     import torch
     from accelerate import PartialState
 
+    from guard.servable import unservable
     from memes.rows import UnusableRows
     from training.run_folder import open_run
     from training.splits import read_splits
 
     check_model_folder(settings.model_dir)
+    if settings.start_lora_dir:
+        with refused_folder(settings.start_lora_dir, "START_LORA_DIR"):
+            check_adapter(settings.start_lora_dir)
+    if reason := unservable(settings.model_dir):
+        print(f"train_model.py: predict.py will not serve what is trained here: {reason}", file=sys.stderr)
     try:
         splits = read_splits(
             named_paths(settings.dataset_dir), settings.shuffle_labels, settings.seed, settings.languages
@@ -218,7 +226,7 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
     `memes` are those to be trained on.
     """
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig
 
     from guard.packed_rows import LARGEST_DIFFERENCE, check_packable, pack_row, prove_packable
@@ -245,7 +253,8 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
         task_type="CAUSAL_LM",
     )
     if settings.start_lora_dir:
-        model = PeftModel.from_pretrained(base, settings.start_lora_dir, is_trainable=True)
+        with refused_folder(settings.start_lora_dir, "START_LORA_DIR"):
+            model = load_adapter(base, settings.start_lora_dir, is_trainable=True)
     else:
         model = get_peft_model(base, fresh)
     if base.device.type == "cpu":

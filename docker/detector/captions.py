@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from detector.whole_model import UnusableFolder, load_whole
+
 if TYPE_CHECKING:
     from transformers import BertTokenizerFast, BlipForConditionalGeneration, EncoderDecoderCache
 
@@ -63,11 +65,9 @@ def load_captioner(model_dir: Path, device: str, dtype: str, max_new_tokens: int
 
     try:
         tokenizer = BertTokenizerFast.from_pretrained(model_dir, local_files_only=True)
-        model = BlipForConditionalGeneration.from_pretrained(
-            model_dir, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UnusableCaptioner(f"no BLIP captioning model in safetensors: {error}") from error
+        model = load_whole(BlipForConditionalGeneration, model_dir, dtype=getattr(torch, dtype))
+    except (UnusableFolder, OSError, ValueError, KeyError, TypeError) as error:
+        raise UnusableCaptioner(str(error)) from error
     fuse_attention(model)
     return Captioner(model.to(device).eval(), tokenizer, max_new_tokens)
 

@@ -22,6 +22,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from detector.device import config_with_kernel
 from detector.prompt import ScoringPrompt, UnusableModel, build_prompt, content_ids, read_scoring
+from detector.whole_model import UnusableFolder, check_tokenizer, check_weights, load_whole
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -110,8 +111,12 @@ class ChatModel:
         """Raises UnusableModel where a packed row gives the probe another probability than the model itself does."""
         try:
             packed = self._label_logits([probe, probe])  # two: a neighbour that is seen would show in the second
-        except UnpackableAttention as error:
-            raise UnusableModel(f"its rows cannot be packed ({error}): use another chat model") from None
+        except torch.OutOfMemoryError:
+            raise
+        except (UnpackableAttention, RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            # Attention that hands no arguments through, or whose cache holds no plain keys and values.
+            reason = str(error).split("\n")[0]
+            raise UnusableModel(f"its rows cannot be packed ({reason}): use another chat model") from error
         difference = (packed.softmax(-1) - plain.softmax(-1)).abs().max().item()
         if not difference <= LARGEST_DIFFERENCE:  # NaN is refused too
             raise UnusableModel(f"packed and plain rows of it differ by {difference:.3f}: use another chat model")
@@ -259,25 +264,25 @@ def refuse_foreign_layers(config: "PretrainedConfig") -> None:
 def load_chat_model(
     model_dir: Path, device: str, dtype: str, tokens_a_row: int, gptq_backend: str = "auto"
 ) -> ChatModel:
-    """Load tokenizer and weights (safetensors, 16-bit or GPTQ) and compute the policy's cache."""
+    """Load tokenizer and weights (safetensors, 16-bit or GPTQ) and compute the policy's cache; raises UnusableModel."""
     scoring = read_scoring(model_dir)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if (os.cpu_count() or 1) <= 2:  # gptqmodel's loader asks for two workers and dies where it counts fewer
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
     try:
+        check_weights(model_dir)
+        check_tokenizer(model_dir)
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         prompt = build_prompt(tokenizer, scoring)
-        model = AutoModelForCausalLM.from_pretrained(
+        model = load_whole(
+            AutoModelForCausalLM,
             model_dir,
             config=config_with_kernel(model_dir, device, gptq_backend),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
             dtype=getattr(torch, dtype),
             attn_implementation="sdpa",
             device_map={"": device},
         )
-    except (ImportError, OSError, ValueError, KeyError) as error:
-        raise UnusableModel(f"{model_dir} cannot be loaded (safetensors only): {error}") from error
+    except (UnusableFolder, ImportError, OSError, ValueError, KeyError) as error:
+        raise UnusableModel(str(error)) from error
     return ChatModel(model.eval(), prompt, tokens_a_row)

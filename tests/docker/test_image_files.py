@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_used_ends_the_build(run_script, models, tmp_pat
     for error in (
         b"lacks scoring.json: make a guard model",
         b"lacks config.json",
-        b"lacks model.safetensors",
+        b"lacks tokenizer.json",
         b"CAPTION_MODEL_DIR=/none is no folder",
     ):
         assert error in checked.stderr
@@ -191,11 +191,16 @@ def lfs_pointer(folder):
     (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
 
+def tokenizer_model_alone(folder):
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+
+
 @pytest.mark.parametrize(
     ("breaking", "named"),
     [
         (shards_listed, "lacks model-2-of-2.safetensors"),
-        (lfs_pointer, "model.safetensors is a Git LFS pointer, not the file: run `git lfs pull`"),
+        (lfs_pointer, "holds model.safetensors as a Git LFS pointer, not the file: run `git lfs pull`"),
+        (tokenizer_model_alone, "holds tokenizer.model but no tokenizer.json"),
     ],
 )
 def test_weights_that_did_not_come_whole_are_named(llm_dir, tmp_path, breaking, named):
@@ -207,6 +212,23 @@ def test_weights_that_did_not_come_whole_are_named(llm_dir, tmp_path, breaking, 
     breaking(folder)
     (error,) = folder_errors("LLM_DIR", folder, LLM_FILES)
     assert named in error
+
+
+@pytest.mark.parametrize(("variable", "lost"), [("LLM_DIR", "layers.1.mlp."), ("CAPTION_MODEL_DIR", "layer.1.output.")])
+def test_weights_that_lack_tensors_are_refused_where_they_would_be_random(run_script, models, tmp_path, variable, lost):
+    """At every start other numbers, without a word: by predict.py, and so by the build."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(models[variable], folder)
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if lost not in name}
+    assert len(kept) < len(tensors)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    for script, status in (("docker/predict.py", 2), ("docker/self_check.py", 1)):
+        refused = run_script(script, {**models, variable: folder}, stdin=b"a.png\n")
+        assert refused.returncode == status and refused.stdout == b"" and b"Traceback" not in refused.stderr
+        assert f"{variable}={folder}: lacks {len(tensors) - len(kept)} tensors (".encode() in refused.stderr
 
 
 def test_label_words_of_several_tokens_are_found_before_the_weights_are_loaded(llm_dir, tmp_path):

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 
+import pytest
+
 SCRIPT = "training_pipeline/attach_policy.py"
 
 
@@ -33,6 +35,42 @@ def test_a_guard_model_is_not_attached_twice(base_dir, run_script, tmp_path):
     refused = run_script(SCRIPT, {"MODEL_DIR": tmp_path / "guard", "OUTPUT_DIR": tmp_path / "again"})
     assert refused.returncode == 1 and b"has a policy" in refused.stderr
     assert not (tmp_path / "again").exists()
+
+
+def test_what_predict_cannot_serve_is_refused_before_anything_is_written(base_dir, run_script, tmp_path):
+    """StableLM hands its attention no further arguments; predict.py ended in a traceback."""
+    from transformers import StableLmConfig, StableLmForCausalLM
+
+    folder = tmp_path / "chat-model"
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    StableLmForCausalLM(StableLmConfig(**sizes, num_attention_heads=2, num_key_value_heads=2)).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(base_dir / name, folder / name)
+    refused = run_script(SCRIPT, {"MODEL_DIR": folder, "OUTPUT_DIR": tmp_path / "guard"})
+    assert refused.returncode == 1 and b"cannot be served by predict.py: its attention takes no" in refused.stderr
+    assert not (tmp_path / "guard").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda weights: weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "as a Git LFS pointer"),
+        (
+            lambda weights: weights.rename(weights.with_name("pytorch_model.bin")),
+            "python training_pipeline/convert_weights.py",
+        ),
+        (
+            lambda weights: weights.with_name("tokenizer.json").rename(weights.with_name("tekken.json")),
+            "holds tekken.json",
+        ),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_refused(base_dir, run_script, tmp_path, change, named):
+    folder = shutil.copytree(base_dir, tmp_path / "chat-model")
+    change(folder / "model.safetensors")
+    refused = run_script(SCRIPT, {"MODEL_DIR": folder, "OUTPUT_DIR": tmp_path / "guard"})
+    assert refused.returncode == 1 and named.encode() in refused.stderr and b"Traceback" not in refused.stderr
+    assert not (tmp_path / "guard").exists()
 
 
 def test_label_words_must_be_two_that_begin_differently(base_dir, run_script, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from tiny.llm import new_model
@@ -57,7 +58,22 @@ def test_an_adapter_of_another_base_is_refused(base_dir, lora_run, run_script, t
 
 def test_a_folder_without_adapter_is_refused(base_dir, run_script, tmp_path):
     refused = run_script(SCRIPT, {"MODEL_DIR": base_dir, "LORA_DIR": base_dir, "OUTPUT_DIR": tmp_path / "merged"})
-    assert refused.returncode == 1 and b"adapter_model.safetensors does not exist" in refused.stderr
+    assert refused.returncode == 1 and b"lacks adapter_model.safetensors: it is the folder that" in refused.stderr
+
+
+def test_an_adapter_that_lacks_tensors_is_refused_by_name(base_dir, lora_run, run_script, tmp_path):
+    adapter = shutil.copytree(lora_run[0], tmp_path / "adapter")
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    lost = sorted(name for name in tensors if "layers.1.mlp" in name)
+    kept = {name: tensor for name, tensor in tensors.items() if name not in lost}
+    save_file(kept, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    settings = {"MODEL_DIR": base_dir, "LORA_DIR": adapter, "OUTPUT_DIR": tmp_path / "merged"}
+    refused = run_script(SCRIPT, settings)
+    assert refused.returncode == 1 and f"lacks {len(lost)} tensors ({lost[0]}, ".encode() in refused.stderr
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    refused = run_script(SCRIPT, settings)
+    command = f"MODEL_DIR={adapter} OUTPUT_DIR={adapter}-safetensors python training_pipeline/convert_weights.py"
+    assert refused.returncode == 1 and command.encode() in refused.stderr
 
 
 def test_an_adapter_without_tokenizer_takes_the_bases_and_its_own_question(base_dir, lora_run, run_script, tmp_path):

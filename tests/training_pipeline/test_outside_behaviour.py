@@ -1,11 +1,13 @@
 """Full disks, killed runs, places that are no folders, strange rows: a sentence, and no half-written model."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from safetensors.torch import load_file, save_file
 from small_memes import TINY_RUN, meme_rows, save_dataset
 
 from conftest import bare_environment
@@ -49,6 +51,43 @@ def test_a_full_disk(script, variables, run_script, tmp_path):
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert not left & {"training.json", "merge.json", "quantization.json", "evaluation.json", "model.safetensors"}
     assert script in ("train_model", "evaluate_model") or not list(tmp_path.iterdir())
+
+
+def lose_a_layer(model):
+    weights = model / "model.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("model.layers.1.")}
+    save_file(tensors, weights, metadata={"format": "pt"})
+
+
+def leave_a_pointer(model):
+    (model / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def leave_sentencepiece_alone(model):
+    (model / "tokenizer.json").rename(model / "tokenizer.model")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lose_a_layer, "lacks 9 tensors (model.layers.1.input_layernorm.weight, "),
+        (leave_a_pointer, "holds model.safetensors as a Git LFS pointer, not the file: run `git lfs pull` in it"),
+        (leave_sentencepiece_alone, "holds tokenizer.model but no tokenizer.json: copy that file"),
+    ],
+)
+def test_a_model_that_is_not_whole(script, change, named, variables, run_script, tmp_path):
+    """The adapter is one that names no base, or its base's fingerprint would be the first to tell."""
+    settings, model = {**variables[script], "OUTPUT_DIR": tmp_path / "out"}, tmp_path / "model"
+    shutil.copytree(settings["MODEL_DIR"], model)
+    change(model)
+    if script == "load_lora":
+        names = shutil.ignore_patterns("run.json", "training.json", "checkpoint-*")
+        settings["LORA_DIR"] = shutil.copytree(settings["LORA_DIR"], tmp_path / "lora", ignore=names)
+    refused = run_script(f"training_pipeline/{script}.py", {**settings, "MODEL_DIR": model})
+    errors = refused.stderr.decode()
+    assert refused.returncode == 1 and refused.stdout == b""
+    assert f"{script}.py: MODEL_DIR={model} {named}" in errors and "Traceback" not in errors, errors[-2000:]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -4,10 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from guard.output_files import script_name
+from guard.whole_model import UnusableFolder, check_tokenizer, check_weights, has_weights, load_whole, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -71,14 +74,19 @@ def share_cpus() -> None:
 
 
 def check_model_folder(model_dir: Path) -> None:
-    """SystemExit where a folder is no model of safetensors weights."""
-    if not (model_dir / "config.json").exists():
-        raise SystemExit(f"{script_name()}: MODEL_DIR={model_dir} has no config.json: it is no model folder")
-    if not any(model_dir.glob("*.safetensors")):
-        raise SystemExit(
-            f"{script_name()}: MODEL_DIR={model_dir} has no *.safetensors: convert its weights, or merge "
-            "an adapter into its base with load_lora.py"
-        )
+    """SystemExit, with the remedy, where a folder's safetensors or its tokenizer cannot be read."""
+    with refused_folder(model_dir):
+        check_weights(model_dir)
+        check_tokenizer(model_dir)
+
+
+@contextmanager
+def refused_folder(folder: Path, variable: str = "MODEL_DIR") -> Iterator[None]:
+    """Turn UnusableFolder into SystemExit with a sentence that names the folder by its variable."""
+    try:
+        yield
+    except UnusableFolder as error:
+        raise SystemExit(f"{script_name()}: {variable}={folder} {error}") from error
 
 
 def is_quantised(model_dir: Path) -> bool:
@@ -87,12 +95,12 @@ def is_quantised(model_dir: Path) -> bool:
 
 
 def weights_fingerprint(model_dir: Path) -> str:
-    """Hash of a model's weights: every safetensors file's name and header, and the first 4 kB of every tensor.
+    """Hash of a model's or an adapter's weights: each file's name and header, and the first 4 kB of every tensor.
 
     Reads about a megabyte of a 14 GB model, and sees a change in any tensor that training moved as a whole.
     """
     digest = hashlib.sha256()
-    for path in sorted(model_dir.glob("*.safetensors")):
+    for path in weight_files(model_dir) if has_weights(model_dir) else sorted(model_dir.glob("*.safetensors")):
         with path.open("rb") as weights:
             header = weights.read(int.from_bytes(weights.read(8), "little"))
             digest.update(path.name.encode() + header)
@@ -135,12 +143,19 @@ def compute_dtype(requested: Dtype = "auto") -> "torch.dtype":
 def load_guard_model(model_dir: Path, dtype: Dtype) -> "PreTrainedModel":
     """A guard model for scoring, 16-bit or GPTQ, that multiplies in `dtype`."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(
+    return load_model(
         model_dir,
         dtype=compute_dtype(dtype),
-        use_safetensors=True,
         attn_implementation="sdpa",
         device_map={"": 0 if torch.cuda.is_available() else "cpu"},
     )
+
+
+def load_model(model_dir: Path, **options: Any) -> "PreTrainedModel":
+    """The chat model of MODEL_DIR by from_pretrained's `options`; SystemExit where any tensor of it is not there."""
+    from transformers import AutoModelForCausalLM
+
+    with refused_folder(model_dir):
+        model: PreTrainedModel = load_whole(AutoModelForCausalLM, model_dir, **options)
+    return model

@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from guard.model_folder import load_model
+from guard.output_files import script_name
+from guard.whole_model import DOWNLOAD, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,27 +23,41 @@ def load_frozen_base(model_dir: Path, dtype: torch.dtype, bits: int) -> "PreTrai
     """
     from accelerate import PartialState
     from peft import prepare_model_for_kbit_training
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     on_gpu = torch.cuda.is_available()
     device_map = {"": PartialState().local_process_index if on_gpu else "cpu"}
     if bits == 16:
-        whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=dtype, use_safetensors=True, device_map=device_map
-        )
-        return whole.requires_grad_(False)
+        whole: PreTrainedModel = load_model(model_dir, dtype=dtype, device_map=device_map).requires_grad_(False)
+        return whole
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
-    base = AutoModelForCausalLM.from_pretrained(
-        model_dir, quantization_config=quantization, dtype=dtype, use_safetensors=True, device_map=device_map
-    )
+    base = load_model(model_dir, quantization_config=quantization, dtype=dtype, device_map=device_map)
+    refuse_other_shapes(base, model_dir)
     if on_gpu or not fits_dequantised(base, dtype):
         keep_weights_as_loaded(base)
         # Checkpointing saves memory that only a GPU is short of.
         return prepare_model_for_kbit_training(base, use_gradient_checkpointing=on_gpu)
     plain: PreTrainedModel = base.dequantize(dtype)
     return plain.requires_grad_(False)
+
+
+def refuse_other_shapes(base: "PreTrainedModel", model_dir: Path) -> None:
+    """SystemExit where a 4-bit weight is not of its layer's shape, which transformers does not look at there."""
+    from bitsandbytes.nn import Linear4bit
+
+    layers: dict[str, Any] = {name: layer for name, layer in base.named_modules() if isinstance(layer, Linear4bit)}
+    others = [
+        f"{name}.weight {list(layer.weight.quant_state.shape)} for {[layer.out_features, layer.in_features]}"
+        for name, layer in layers.items()
+        if list(layer.weight.quant_state.shape) != [layer.out_features, layer.in_features]
+    ]
+    if others:
+        raise SystemExit(
+            f"{script_name()}: MODEL_DIR={model_dir} holds {listed(others, 'tensor')} of another shape than its "
+            f"config.json says: {DOWNLOAD}"
+        )
 
 
 def fits_dequantised(base: "PreTrainedModel", dtype: torch.dtype) -> bool:

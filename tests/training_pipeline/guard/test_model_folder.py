@@ -29,10 +29,10 @@ def test_a_change_in_any_tensor_changes_the_fingerprint(changed, tmp_path):
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="no config.json"):
+    with pytest.raises(SystemExit, match="lacks config.json"):
         check_model_folder(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(SystemExit, match="no \\*.safetensors"):
+    with pytest.raises(SystemExit, match="lacks model.safetensors"):
         check_model_folder(tmp_path)
 
 
