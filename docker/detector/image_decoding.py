@@ -16,6 +16,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
+from detector.bare_picture import bare_picture
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
 # The text detector works on at most this many pixels a side, so nothing is gained by keeping more.
 MAX_SIDE = 2000
@@ -54,15 +56,14 @@ def decode_image(path: str, max_pixels: int = 120_000_000, content: bytes | None
     The file's bytes may be given as `content`, if they do not lie at a local path. Raises UnreadableImage with a
     reason: empty_path, missing, not_a_file, no_permission, unreadable, not_an_image, too_many_pixels.
     """
-    with _open_file(path) if content is None else io.BytesIO(content) as file, _open_picture(file) as picture:
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise UnreadableImage("too_many_pixels")
+    with _open_file(path) if content is None else io.BytesIO(content) as file:
         try:
-            with _LARGE_PICTURE if width * height > LARGE_PIXELS else nullcontext():
-                return _upright_rgb(picture)
-        except Exception as error:  # decoders of hostile files raise whatever they like
-            raise UnreadableImage("not_an_image") from error
+            return _decode(file, max_pixels)
+        except UnreadableImage as refused:
+            bare = bare_picture(file) if refused.reason == "not_an_image" else None
+            if bare is None:
+                raise
+            return _decode(io.BytesIO(bare), max_pixels)
 
 
 def unopened(error: OSError | ValueError) -> UnreadableImage:
@@ -84,6 +85,18 @@ def _open_file(path: str) -> BinaryIO:
         os.close(descriptor)
         raise UnreadableImage("not_a_file")
     return os.fdopen(descriptor, "rb")
+
+
+def _decode(file: BinaryIO, max_pixels: int) -> Image.Image:
+    with _open_picture(file) as picture:
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise UnreadableImage("too_many_pixels")
+        try:
+            with _LARGE_PICTURE if width * height > LARGE_PIXELS else nullcontext():
+                return _upright_rgb(picture)
+        except Exception as error:  # decoders of hostile files raise whatever they like
+            raise UnreadableImage("not_an_image") from error
 
 
 def _open_picture(file: BinaryIO) -> Image.Image:

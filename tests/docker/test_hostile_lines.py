@@ -20,7 +20,7 @@ EMPTY, UNREADABLE, TOO_MANY = "empty_path", "unreadable", "too_many_pixels"
 def hostile_lines(folder: Path, picture: Image.Image) -> list[tuple[str, bytes, str | None]]:
     """(kind, line without its newline, reason or None) for well over sixty kinds."""
     kinds = odd_lines(folder, picture)
-    for make in (still_pictures, odd_files, giants):
+    for make in (still_pictures, bad_remarks, odd_files, giants):
         for name, (content, reason) in make(picture).items():
             path = folder / name
             path.write_bytes(content)
@@ -147,6 +147,21 @@ def still_pictures(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
     return {name: (content, None) for name, content in found.items()}
 
 
+def bad_remarks(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
+    """Pictures that any viewer shows, with comments or profiles that Pillow refuses the whole file for."""
+    png, jpeg = encoded(picture, "PNG"), encoded(picture, "JPEG")
+    comment = chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(900_000)))
+    found = {
+        "comments.png": png[:33] + comment * 80 + png[33:],
+        "comments_at_the_end.png": png[:-12] + comment * 80 + png[-12:],
+        "odd_comment.png": png[:33] + chunk(b"zTXt", b"c\0\x07?") + png[33:],
+        "odd_profile.png": png[:33] + chunk(b"iCCP", b"c\0\x05?") + png[33:],
+        "odd_profile.jpg": jpeg[:2] + b"\xff\xe2\0\x0eICC_PROFILE\0" + jpeg[2:],
+        "odd_adobe.jpg": jpeg[:2] + b"\xff\xee\0\x07Adobe" + jpeg[2:],
+    }
+    return {name: (content, None) for name, content in found.items()}
+
+
 def odd_files(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
     """Files that are no pictures, or hardly; Ghostscript and friends must never be asked about them."""
     png, jpeg = encoded(picture, "PNG"), encoded(picture, "JPEG")
@@ -190,12 +205,13 @@ def giants(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
     }
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 def png_claiming(width: int, height: int) -> bytes:
     """A PNG of a few bytes that says it is this large."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     rows = zlib.compress(bytes(100_000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
