@@ -55,6 +55,8 @@ def odd_lines(folder: Path, picture: Image.Image) -> list[tuple[str, bytes, str 
             picture.save(file, "PNG")
         kinds.append((kind, here + b"/" + name, None))
     return kinds + [
+        ("byte_order_mark", b"\xef\xbb\xbf" + os.fsencode(good), None),
+        ("byte_order_mark_crlf", b"\xef\xbb\xbf" + os.fsencode(good) + b"\r", None),
         ("crlf", os.fsencode(good) + b"\r", None),
         ("dots", here + b"/./../" + folder.name.encode() + b"/good.png", None),
         ("empty", b"", EMPTY),
@@ -236,4 +238,4 @@ def test_hostile_lines_each_get_their_line_and_reason(run_script, models, draw_m
     assert found == {kind: reason for kind, _, reason in kinds}
     assert [line == b"0.7777\t1" for line in lines] == [reason is not None for _, _, reason in kinds]
     for (_, line, _), proof in zip(kinds, evidence, strict=True):
-        assert os.fsencode(proof["path"]) in (line.removesuffix(b"\r"), b"")
+        assert os.fsencode(proof["path"]) in (line.removesuffix(b"\r").removeprefix(b"\xef\xbb\xbf"), b"")
