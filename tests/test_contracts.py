@@ -24,7 +24,10 @@ SETTINGS_COPIES = (
 PROGRESS_COPIES = ("data_preparation/raw/progress.py", "training_pipeline/guard/progress.py")
 
 
-@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES])
+WINDOW_COPIES = ("docker/detector/text_windows.py", "training_pipeline/guard/text_windows.py")
+
+
+@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES, WINDOW_COPIES])
 def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
     assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 
@@ -126,14 +129,15 @@ def test_training_and_container_ask_the_same_question(guard_dir, text):
     """Token for token, view for view; the training side is guard/template.py, the container's detector/prompt.py."""
     from transformers import AutoTokenizer
 
-    from detector.prompt import build_prompt, read_scoring, view_suffixes
-    from guard.template import encode_memes, load_guard_prompt
+    from detector.prompt import build_prompt, read_scoring, view_windows
+    from guard.template import encode_windows, load_guard_prompt
 
     trained, _ = load_guard_prompt(guard_dir)
     served = build_prompt(AutoTokenizer.from_pretrained(guard_dir), read_scoring(guard_dir))
     assert list(served.prefix_ids) == trained.prefix_ids
-    (expected,) = encode_memes(trained, [{"text": text, "image": "a cat", "label": 0}])
-    assert list(view_suffixes(served, text, "a cat", served.max_text_tokens).values()) == expected.suffixes
+    expected, unseen = encode_windows(trained, {"text": text, "image": "a cat", "label": 0})
+    asked = view_windows(served, text, "a cat", served.max_text_tokens)
+    assert list(asked.suffixes.values()) == [view.suffixes for view in expected] and asked.unseen == unseen
 
 
 # Special tokens and chat template of well-known families, so that the tests need none of their files.
@@ -182,7 +186,7 @@ def chat_tokenizer(family: str, policy: str):
 @pytest.mark.parametrize("family", TURN_MARKERS)
 def test_no_familys_turn_markers_get_through_from_a_meme(repo, family):
     """Token by token: prefix, plain characters, suffix; and a server that renders in one go sees the same."""
-    from detector.prompt import build_prompt, view_suffixes
+    from detector.prompt import build_prompt, view_windows
     from guard.template import attach_guard
 
     policy = (repo / "training_pipeline" / "policy.txt").read_text(encoding="utf-8")
@@ -196,7 +200,7 @@ def test_no_familys_turn_markers_get_through_from_a_meme(repo, family):
         *(marker[:3] + marker + marker[3:] for marker in markers),
     ]
     for attack in attacks:
-        for view, suffix in view_suffixes(prompt, attack, attack, 512).items():
+        for view, (suffix,) in view_windows(prompt, attack, attack, 512).suffixes.items():
             content = suffix[: len(suffix) - len(prompt.suffix_ids)]
             assert suffix[len(content) :] == prompt.suffix_ids, (view, attack)
             assert not set(content) & set(tokenizer.all_special_ids), (view, attack)
@@ -205,7 +209,7 @@ def test_no_familys_turn_markers_get_through_from_a_meme(repo, family):
         whole = tokenizer.apply_chat_template(
             [{"role": "user", "content": attack}], tokenize=True, add_generation_prompt=True
         )["input_ids"]
-        assert whole == prompt.prefix_ids + view_suffixes(prompt, attack, None, 512)["text"], attack
+        assert whole == prompt.prefix_ids + view_windows(prompt, attack, None, 512).suffixes["text"][0], attack
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -36,6 +38,9 @@ LEAST_SPACE = 0.02
 # OpenVINO prepares itself anew for each shape that it meets, 40 ms an image where every line has a width of its own:
 # widths come in steps. Steps of 64 lost a tenth of the words.
 WIDTH_STEP = 32
+# What two frames say: each Chinese character is a word; how much of two lines is alike if they are one.
+WORD = re.compile(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+")
+SAME_LINE = 0.85
 WATERMARK = re.compile(
     r"^\W*(made (with|on|in) .*|(www\.)?(imgflip|memegenerator|quickmeme|makeameme|9gag|memecenter|mematic)"
     r"(\.(com|net|org))?)\W*$",
@@ -192,6 +197,29 @@ def words_on_white(text: str) -> np.ndarray:
 def looks_unread(line: OcrLine, width_in_heights: float) -> bool:
     """Doubtful, or far fewer characters than the line's length has room for: what Tamil does to RapidOCR."""
     return line.confidence < UNSURE or len(line.text.replace(" ", "")) < LEAST_DENSITY * width_in_heights
+
+
+def add_frame(known: list[OcrLine], read: list[OcrLine], frame: int) -> list[OcrLine]:
+    """`known` and what `read`, the lines of a later frame, says beyond them.
+
+    A line that stays is kept once, one that grows (as if typed) in its last form.
+    """
+    together, earlier = list(known), len(known)
+    for line in (replace(line, frame=frame) for line in read):
+        if any(_says(other.text, line.text) for other in together[:earlier]):
+            continue
+        shorter = next((number for number in range(earlier) if _says(line.text, together[number].text)), None)
+        if shorter is None:
+            together.append(line)
+        else:
+            together[shorter] = line
+    return together
+
+
+def _says(text: str, other: str) -> bool:
+    """Whether `text` has the words of `other` in it, but for a letter or two that were misread."""
+    words, others = (f" {' '.join(WORD.findall(said.casefold()))} " for said in (text, other))
+    return others in words or SequenceMatcher(None, words, others).ratio() > SAME_LINE
 
 
 def meme_text(lines: list[OcrLine]) -> str:

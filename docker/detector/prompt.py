@@ -9,10 +9,12 @@ become a turn marker, end its block or reach the answer position. Prefix and suf
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from detector.settings import DetectorSettings, UnusableSetting
+from detector.text_windows import text_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -120,16 +122,34 @@ def build_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) -> Scor
     return prompt
 
 
-def view_suffixes(prompt: ScoringPrompt, text: str, caption: str | None, max_tokens: int) -> dict[str, list[int]]:
-    """Token ids behind the policy for each view that there is: no text, no text view; no caption, no image view."""
-    suffixes = {}
+@dataclass(frozen=True)
+class Views:
+    """What is scored of a meme."""
+
+    suffixes: dict[str, list[list[int]]]  # by view: token ids behind the policy, one list for each window of the text
+    unseen: float  # share of the text that is in no window
+
+
+def view_windows(prompt: ScoringPrompt, text: str, caption: str | None, max_tokens: int) -> Views:
+    """Each view that there is (no text, no text view; no caption, no image view), in windows of at most `max_tokens`.
+
+    A text that has room is one window. The question behind it is never cut.
+    """
+    suffixes: dict[str, list[list[int]]] = {}
+    unseen: list[float] = []
     for name, template in prompt.views.items():
         needs_caption = "{caption}" in template
         if (needs_caption and caption is None) or (not needs_caption and not text.strip()):
             continue
-        view = " ".join(template.format(text=text, caption=caption or "").split())
-        suffixes[name] = content_ids(prompt, view)[:max_tokens] + prompt.suffix_ids
-    return suffixes
+        ids_of = partial(_view_ids, prompt, template, caption or "")
+        windows, left_out = text_windows(text, ids_of, max_tokens)
+        suffixes[name] = [ids_of(window)[:max_tokens] + prompt.suffix_ids for window in windows]
+        unseen.append(left_out)
+    return Views(suffixes, min(unseen, default=0.0))
+
+
+def _view_ids(prompt: ScoringPrompt, template: str, caption: str, text: str) -> list[int]:
+    return content_ids(prompt, " ".join(template.format(text=text, caption=caption).split()))
 
 
 def content_ids(prompt: ScoringPrompt, content: str) -> list[int]:

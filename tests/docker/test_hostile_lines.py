@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 MISSING, NOT_A_FILE, NOT_AN_IMAGE = "missing", "not_a_file", "not_an_image"
 LINE = re.compile(rb"^[01]\.\d{4}\t[01]$")
@@ -129,6 +129,18 @@ def still_pictures(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "lab.tif": encoded(picture.convert("LAB"), "TIFF"),
         "exif.jpg": encoded(picture, "JPEG", exif=rotated),
         "progressive.jpg": encoded(picture, "JPEG", progressive=True),
+        "white_on_clear.png": encoded(letters_on_nothing(), "PNG"),
+        "white_on_clear_palette.png": encoded(letters_on_nothing().quantize(8), "PNG"),
+        "white_on_clear.webp": encoded(letters_on_nothing(), "WEBP", lossless=True),
+        "white_on_clear.gif": encoded(letters_on_nothing(), "GIF"),
+        "tall.png": encoded(picture.resize((96, 1800)), "PNG"),
+        "upside_down.png": encoded(picture.transpose(Image.Transpose.ROTATE_180), "PNG"),
+        "sideways.png": encoded(picture.transpose(Image.Transpose.ROTATE_90), "PNG"),
+        "tilted.png": encoded(picture.rotate(7, expand=True, fillcolor="white"), "PNG"),
+        "blank_first.gif": encoded(Image.new("RGB", picture.size), "GIF", save_all=True, append_images=[picture]),
+        "blank_first.webp": encoded(Image.new("RGB", picture.size), "WEBP", save_all=True, append_images=[picture]),
+        "many_frames.gif": encoded(picture, "GIF", save_all=True, append_images=[*turns(picture)] * 9),
+        "cut_animation.gif": encoded(picture, "GIF", save_all=True, append_images=[*turns(picture)])[:-900],
         "animated.gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         "animated.webp": encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
         "animated.png": encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]),
@@ -147,6 +159,17 @@ def still_pictures(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "cut.jpg": encoded(picture.resize((480, 320)), "JPEG")[:-700],
     }
     return {name: (content, None) for name, content in found.items()}
+
+
+def letters_on_nothing() -> Image.Image:
+    """White ones, which are gone where the clear ground becomes white."""
+    picture = Image.new("RGBA", (120, 60))
+    ImageDraw.Draw(picture).text((8, 8), "HELLO", font=ImageFont.load_default(32), fill="white")
+    return picture
+
+
+def turns(picture: Image.Image) -> list[Image.Image]:
+    return [picture.rotate(angle) for angle in (90, 180, 270)]
 
 
 def bad_remarks(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:

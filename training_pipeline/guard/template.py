@@ -15,10 +15,12 @@ refuses otherwise.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from guard.model_folder import MAX_TEXT_TOKENS, Scoring, read_scoring
+from guard.text_windows import text_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -179,6 +181,22 @@ def encode_memes(prompt: GuardPrompt, memes: Iterable[Meme]) -> list[EncodedMeme
         cut = sum(max(0, len(content) - prompt.max_text_tokens) for content in whole)
         encoded.append(EncodedMeme(suffixes, int(meme["label"]), cut))
     return encoded
+
+
+def encode_windows(prompt: GuardPrompt, meme: Meme) -> tuple[list[EncodedMeme], float]:
+    """(each view that a meme has, as predict.py asks it: a suffix for each window; share of its text in no window)."""
+    views, unseen = [], []
+    for name in view_texts(prompt, meme["text"], meme["image"]):
+        ids_of = partial(_view_ids, prompt, prompt.views[name], meme["image"])
+        windows, left_out = text_windows(meme["text"], ids_of, prompt.max_text_tokens)
+        suffixes = [ids_of(window)[: prompt.max_text_tokens] + prompt.suffix_ids for window in windows]
+        views.append(EncodedMeme(suffixes, int(meme["label"]), cut_tokens=0))
+        unseen.append(left_out)
+    return views, min(unseen, default=0.0)
+
+
+def _view_ids(prompt: GuardPrompt, template: str, caption: str | None, text: str) -> list[int]:
+    return encode_content(prompt, " ".join(template.format(text=text, caption=caption).split()))
 
 
 def encode_content(prompt: GuardPrompt, content: str) -> list[int]:

@@ -76,7 +76,9 @@ def test_which_side_is_up_and_what_is_clear_is_no_remark():
     assert b"tRNS" in bare_picture(io.BytesIO(png)) and b"tEXt" not in bare_picture(io.BytesIO(png))
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", PNG_SIGNATURE, b"\xff\xd8", b"\xff\xd8\xff\xe0", PNG_SIGNATURE * 9])
+@pytest.mark.parametrize(
+    "content", [b"", b"GIF89a", PNG_SIGNATURE, b"\xff\xd8", b"\xff\xd8\xff\xe0", PNG_SIGNATURE * 9]
+)
 def test_what_is_no_picture_stays_none(content):
     with pytest.raises(UnreadableImage, match="not_an_image"):
         decode_image("meme", content=content)
