@@ -1,15 +1,14 @@
 """The text of a meme: RapidOCR finds and reads the lines, Tesseract re-reads those that look like Tamil.
 
-RapidOCR's wheel carries its own models (English, Chinese, Malay; no Tamil), so nothing is fetched. Four departures
-from RapidOCR as shipped, each measured by benchmarks/bench_ocr.py: OpenVINO runs the networks, text is looked for in a
-smaller picture (faster, fewer finds in the background), lines are read one by one (no padding), and lost spaces are
-put back.
+RapidOCR's wheel carries its own models (English, Chinese, Malay; no Tamil), so nothing is fetched. Departures from
+RapidOCR as shipped, each measured by benchmarks/bench_ocr.py: OpenVINO runs the networks, text is looked for in a
+smaller picture (faster, fewer finds in the background), or in tiles of a long one, lines are read one by one (no
+padding), upside down where that is surer, lost spaces are put back, and lines are put into reading order.
 """
 
 import re
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -20,10 +19,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from detector.meme import OcrLine
+from detector.reading_order import reading_order
 from detector.tamil_ocr import TamilReader, tamil_folder, tamil_letters, tamil_share
+from detector.text_search import SearchSize, crop_line, find_boxes
+from detector.turned_text import Reading, read_crops, reading_direction
 
-# Text is looked for at this many pixels on the longer side; a small picture is at most doubled.
-SEARCH_SIDE, LARGEST_GROWTH = 736, 2.0
 # Below this confidence a line is not text that RapidOCR knows: it is re-read as Tamil, then kept or dropped.
 UNSURE = 0.85
 KEPT_CONFIDENCE = 0.7
@@ -78,32 +78,27 @@ class OcrEngine:
     def read(self, picture: Image.Image) -> list[OcrLine]:
         """Lines in reading order; an RGB picture in, an empty list where it has no text."""
         pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-        found = list(self._find_and_read(pixels))
-        lines = [self._line(*find) for find in found]
+        boxes = find_boxes(self.rapidocr.text_det, pixels)
+        readings = read_crops(self._recognise, [crop_line(pixels, box) for box in boxes])
+        lines = [self._line(reading, box) for reading, box in zip(readings, boxes, strict=True)]
         if any(line.engine == "tesseract" for line in lines):
-            lines = [self._among_tamil(line, crop) for line, (crop, *_) in zip(lines, found, strict=True)]
-        return [line for line in lines if line.text and _is_sure(line)]
+            lines = [self._among_tamil(line, reading.crop) for line, reading in zip(lines, readings, strict=True)]
+        kept = [number for number, line in enumerate(lines) if line.text and _is_sure(line)]
+        directions = [reading_direction(boxes[number], readings[number].turned) for number in kept]
+        order = reading_order([boxes[number] for number in kept], directions, np.asarray(picture.convert("L")))
+        return [lines[kept[place]] for place in order]
 
-    def _find_and_read(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, str, float]]:
-        """(crop, box, text, confidence) of each find, those that read as nothing too: RapidOCR itself drops them."""
-        from rapidocr.main import RapidOCRError
-        from rapidocr.utils.process_img import map_boxes_to_original
-
-        sized, changes = self.rapidocr.preprocess_img(pixels)
-        try:
-            crops, found = self.rapidocr.detect_and_crop(sized, changes)
-        except RapidOCRError:  # no text at all
-            return
+    def _recognise(self, crops: list[np.ndarray]) -> list[tuple[str, float]]:
         read = self.rapidocr.recognize_txt(crops)
-        boxes = map_boxes_to_original(found.boxes.astype(np.float32), changes, *pixels.shape[:2])
-        yield from zip(crops, boxes, read.txts, read.scores, strict=True)
+        return list(zip(read.txts, read.scores, strict=True))
 
-    def _line(self, crop: np.ndarray, box: np.ndarray, text: str, confidence: float) -> OcrLine:
+    def _line(self, reading: Reading, box: np.ndarray) -> OcrLine:
         corners = [(x, y) for x, y in np.rint(box).astype(int).tolist()]
-        line = OcrLine(" ".join(text.replace("_", " ").split()), float(confidence), corners, "rapidocr")
-        if not looks_unread(line, crop.shape[1] / crop.shape[0]):
+        text = " ".join(reading.text.replace("_", " ").split())
+        line = OcrLine(text, float(reading.confidence), corners, "rapidocr")
+        if not looks_unread(line, reading.crop.shape[1] / reading.crop.shape[0]):
             return line
-        return self._as_tamil(line, crop, TAMIL_LETTERS, TAMIL_CONFIDENCE)
+        return self._as_tamil(line, reading.crop, TAMIL_LETTERS, TAMIL_CONFIDENCE)
 
     def _among_tamil(self, line: OcrLine, crop: np.ndarray) -> OcrLine:
         if line.engine == "tesseract":
@@ -158,19 +153,6 @@ def import_openvino() -> ModuleType:
     import openvino
 
     return openvino
-
-
-class SearchSize:
-    """Makes the text detector's input: float32 [1, 3, height, width], sides a multiple of 32, values -1..1."""
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        import cv2
-
-        height, width = pixels.shape[:2]
-        scale = min(SEARCH_SIDE / max(height, width), LARGEST_GROWTH)
-        size = [max(32, round(side * scale / 32) * 32) for side in (width, height)]
-        shrunk = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        return (shrunk.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
 
 
 class SpaceKeeper:
