@@ -17,6 +17,8 @@ LONGEST, TILE, OVERLAP = 2.5, 1.25, 0.25
 MOST_TILES = 64
 # Two boxes of neighbouring tiles are one line where so much of the smaller one lies in the other.
 SAME_BOX = 0.5
+# Pixels by which two finds of one line differ.
+SLACK = 6
 # OpenCV warps no larger picture than 32,767 pixels a side; beside a line it needs a few of them.
 MARGIN = 16
 
@@ -90,7 +92,7 @@ def _is_same_line(box: np.ndarray, other: np.ndarray, across: bool) -> bool:
 def _together(box: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The larger one, where it holds the other; else an upright box around both."""
     small, large = sorted((box, other), key=lambda corners: float(np.ptp(corners, axis=0).prod()))
-    slack = 0.2 * np.ptp(small, axis=0).min()
+    slack = min(SLACK, 0.2 * np.ptp(small, axis=0).min())
     if (small.min(0) >= large.min(0) - slack).all() and (small.max(0) <= large.max(0) + slack).all():
         return large
     (left, top), (right, bottom) = np.minimum(small.min(0), large.min(0)), np.maximum(small.max(0), large.max(0))

@@ -28,6 +28,8 @@ class Reading(NamedTuple):
 
 def read_crops(recognise: Recognise, crops: list[np.ndarray]) -> list[Reading]:
     """A reading of each crop. Where most of them are upside down, so is the picture, and all are read that way."""
+    if not crops:
+        return []
     readings = [Reading(crop, *read, False) for crop, read in zip(crops, recognise(crops), strict=True)]
     doubted = [number for number, reading in enumerate(readings) if reading.confidence < DOUBTED]
     turned = _turned(recognise, readings, doubted)

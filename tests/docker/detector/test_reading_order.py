@@ -1,4 +1,4 @@
-"""Lines in the order in which people read them; a layout is drawn as text, a letter a line, its place where it stands."""
+"""Lines in the order in which people read them; a layout is drawn as text, a letter for each line, where it stands."""
 
 import random
 
