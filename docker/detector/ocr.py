@@ -22,13 +22,11 @@ from detector.meme import OcrLine
 from detector.reading_order import reading_order
 from detector.tamil_ocr import TamilReader, tamil_folder, tamil_letters, tamil_share
 from detector.text_search import SearchSize, crop_line, find_boxes
-from detector.turned_text import Reading, read_crops, reading_direction
+from detector.turned_text import Reading, has_few_letters, read_crops, reading_direction
 
 # Below this confidence a line is not text that RapidOCR knows: it is re-read as Tamil, then kept or dropped.
 UNSURE = 0.85
 KEPT_CONFIDENCE = 0.7
-# Characters to a stretch as long as the line is high: Chinese has one, Latin two, Tamil read as nonsense next to none.
-LEAST_DENSITY = 0.7
 TAMIL_CONFIDENCE, TAMIL_SHARE, TAMIL_LETTERS = 0.4, 0.6, 3
 # In a picture that has a line of Tamil the others are likely Tamil, too: what RapidOCR doubts may be read with little
 # confidence, what it is sure of ("6T60T") only with much.
@@ -177,8 +175,8 @@ def words_on_white(text: str) -> np.ndarray:
 
 
 def looks_unread(line: OcrLine, width_in_heights: float) -> bool:
-    """Doubtful, or far fewer characters than the line's length has room for: what Tamil does to RapidOCR."""
-    return line.confidence < UNSURE or len(line.text.replace(" ", "")) < LEAST_DENSITY * width_in_heights
+    """Doubtful, or with few letters: what Tamil does to RapidOCR."""
+    return line.confidence < UNSURE or has_few_letters(line.text, width_in_heights)
 
 
 def add_frame(known: list[OcrLine], read: list[OcrLine], frame: int) -> list[OcrLine]:

@@ -13,6 +13,9 @@ import numpy as np
 LAID_DOWN = 1.5
 # Below this a line may be upside down: of 70 lines that were, none was read with more, of 70 upright ones three were.
 DOUBTED = 0.93
+# Characters to a stretch as long as the line is high: Chinese has one, Latin two, Tamil read as nonsense next to none,
+# of which the recogniser may be quite sure.
+LEAST_DENSITY = 0.7
 # A single line is turned for a reading as sure as this, and surer by so much.
 SURE, SURER = 0.85, 0.05
 
@@ -25,6 +28,17 @@ class Reading(NamedTuple):
     confidence: float
     turned: bool  # upside down
 
+    @property
+    def worth(self) -> float:
+        """The confidence, where there are letters enough for the line's length."""
+        height, width = self.crop.shape[:2]
+        return 0.0 if has_few_letters(self.text, width / height) else self.confidence
+
+
+def has_few_letters(text: str, width_in_heights: float) -> bool:
+    """Far fewer characters than the line's length has room for: what Tamil does to RapidOCR."""
+    return len("".join(text.split())) < LEAST_DENSITY * width_in_heights
+
 
 def read_crops(recognise: Recognise, crops: list[np.ndarray]) -> list[Reading]:
     """A reading of each crop. Where most of them are upside down, so is the picture, and all are read that way."""
@@ -36,7 +50,7 @@ def read_crops(recognise: Recognise, crops: list[np.ndarray]) -> list[Reading]:
     surer = {
         number: reading
         for number, reading in turned.items()
-        if reading.confidence >= max(SURE, readings[number].confidence + SURER)
+        if reading.worth >= max(SURE, readings[number].confidence + SURER)
     }
     if not surer:
         return readings
@@ -45,7 +59,7 @@ def read_crops(recognise: Recognise, crops: list[np.ndarray]) -> list[Reading]:
         return [surer.get(number, reading) for number, reading in enumerate(readings)]
     turned |= _turned(recognise, readings, [number for number in range(len(crops)) if number not in turned])
     return [
-        turned[number] if turned[number].confidence >= reading.confidence - SURER else reading
+        turned[number] if turned[number].worth >= reading.worth - SURER else reading
         for number, reading in enumerate(readings)
     ]
 
