@@ -28,6 +28,8 @@ from detector.turned_text import Reading, has_few_letters, read_crops, reading_d
 UNSURE = 0.85
 KEPT_CONFIDENCE = 0.7
 TAMIL_CONFIDENCE, TAMIL_SHARE, TAMIL_LETTERS = 0.4, 0.6, 3
+# Confidence times share of Tamil: from here on a line is upright; a line upside down is worth so much more turned.
+TAMIL_UPRIGHT, TAMIL_SURER = 0.6, 0.15
 # In a picture that has a line of Tamil the others are likely Tamil, too: what RapidOCR doubts may be read with little
 # confidence, what it is sure of ("6T60T") only with much.
 AMONG_TAMIL_DOUBTED, AMONG_TAMIL_SURE, AMONG_TAMIL_LETTERS = 0.1, 0.7, 2
@@ -78,17 +80,41 @@ class OcrEngine:
         pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
         boxes = find_boxes(self.rapidocr.text_det, pixels)
         readings = read_crops(self._recognise, [crop_line(pixels, box) for box in boxes])
+        readings = self._tamil_upright(readings)
         lines = [self._line(reading, box) for reading, box in zip(readings, boxes, strict=True)]
         if any(line.engine == "tesseract" for line in lines):
             lines = [self._among_tamil(line, reading.crop) for line, reading in zip(lines, readings, strict=True)]
-        kept = [number for number, line in enumerate(lines) if line.text and _is_sure(line)]
-        directions = [reading_direction(boxes[number], readings[number].turned) for number in kept]
-        order = reading_order([boxes[number] for number in kept], directions, np.asarray(picture.convert("L")))
+        angles = [reading_direction(box, reading.turned) for box, reading in zip(boxes, readings, strict=True)]
+        kept = [n for n, line in enumerate(lines) if line.text and _is_sure(line, readings[n], angles[n])]
+        grey = np.asarray(picture.convert("L"))
+        order = reading_order([boxes[number] for number in kept], [angles[number] for number in kept], grey)
         return [lines[kept[place]] for place in order]
 
     def _recognise(self, crops: list[np.ndarray]) -> list[tuple[str, float]]:
         read = self.rapidocr.recognize_txt(crops)
         return list(zip(read.txts, read.scores, strict=True))
+
+    def _tamil_upright(self, readings: list[Reading]) -> list[Reading]:
+        """The same; what RapidOCR cannot read is turned where the longest line of it is Tamil upside down."""
+        unread = [reading for reading in readings if reading.worth < UNSURE]
+        if self.tamil is None or not unread:
+            return readings
+        longest = max(unread, key=lambda reading: reading.crop.shape[1])
+        turned = longest.crop[::-1, ::-1]
+        upright = self._tamil_worth(longest.crop)
+        if upright >= TAMIL_UPRIGHT or self._tamil_worth(turned) <= upright + TAMIL_SURER:
+            return readings
+        return [
+            reading._replace(crop=reading.crop[::-1, ::-1], turned=not reading.turned)
+            if reading.worth < UNSURE
+            else reading
+            for reading in readings
+        ]
+
+    def _tamil_worth(self, crop: np.ndarray) -> float:
+        assert self.tamil is not None
+        text, confidence = self.tamil.read(Image.fromarray(np.ascontiguousarray(crop[:, :, ::-1])))
+        return confidence * tamil_share(text) if tamil_letters(text) >= TAMIL_LETTERS else 0.0
 
     def _line(self, reading: Reading, box: np.ndarray) -> OcrLine:
         corners = [(x, y) for x, y in np.rint(box).astype(int).tolist()]
@@ -207,5 +233,8 @@ def meme_text(lines: list[OcrLine]) -> str:
     return " ".join(line.text for line in lines if not WATERMARK.match(line.text))
 
 
-def _is_sure(line: OcrLine) -> bool:
-    return line.engine == "tesseract" or line.confidence >= KEPT_CONFIDENCE
+def _is_sure(line: OcrLine, reading: Reading, angle: float) -> bool:
+    """What runs down, up or backwards is most often no text: RapidOCR has to be sure of it."""
+    if line.engine == "tesseract":
+        return True
+    return line.confidence >= KEPT_CONFIDENCE if np.cos(np.radians(angle)) > 0.5 else reading.worth >= UNSURE
