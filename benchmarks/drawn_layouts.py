@@ -22,24 +22,17 @@ class Page:
         self.font = ImageFont.truetype(str(FONT_ROOT / f"truetype/dejavu/{chance.choice(FONTS)}.ttf"), self.pixels)
         self.text: list[str] = []
 
-    def write(self, text: str, left: float, top: float, width: float, centred: bool = False) -> float:
-        """Write in lines of at most `width` pixels; returns where the block ends."""
+    def write(
+        self, text: str, left: float, top: float, width: float, centred: bool = False, outlined: bool = False
+    ) -> float:
+        """Write in lines of at most `width` pixels, black, or white with an outline; returns where the block ends."""
+        style = {"fill": "white", "stroke_width": 3, "stroke_fill": "black"} if outlined else {"fill": "black"}
         step = self.pixels * self.chance.uniform(1.25, 1.6)
         for line in broken(text, self.font, width, keep_words=True):
             start = left + (width - self.font.getlength(line)) / 2 if centred else left
-            self.pen.text((start, top), line, font=self.font, fill="black")
+            self.pen.text((start, top), line, font=self.font, **style)
             top += step
         self.text.append(text)
-        return top
-
-    def outlined(self, text: str, top: float, width: float) -> float:
-        """White letters with a black outline, centred, as on most memes."""
-        for line in broken(text.upper(), self.font, width, keep_words=True):
-            left = (self.picture.width - self.font.getlength(line)) / 2
-            style = {"fill": "white", "stroke_width": max(2, self.pixels // 14), "stroke_fill": "black"}
-            self.pen.text((left, top), line, font=self.font, **style)
-            top += self.pixels * 1.35
-        self.text.append(text.upper())
         return top
 
     def blob(self, box: tuple[float, float, float, float]) -> None:
@@ -53,8 +46,8 @@ def meme(chance: random.Random, say: Callable[[], str]) -> Page:
     """Words above and below a picture."""
     page = Page(chance, (640, 640), pixels=chance.randint(28, 38))
     page.picture.paste(background((640, 640), chance))
-    page.outlined(say(), 10, 600)
-    page.outlined(say(), 440, 600)
+    page.write(say().upper(), 20, 10, 600, centred=True, outlined=True)
+    page.write(say().upper(), 20, 440, 600, centred=True, outlined=True)
     return page
 
 
@@ -79,21 +72,25 @@ def titled_columns(chance: random.Random, say: Callable[[], str]) -> Page:
 
 
 def panels(chance: random.Random, say: Callable[[], str]) -> Page:
-    """2 x 2 or 2 x 3 panels, each with its words at the top: row by row, with borders, colours or nothing between."""
+    """2 x 2 or 2 x 3 panels, each with its words at the top: row by row, with borders, colours, photos or nothing."""
     wide, high = chance.randint(330, 480), chance.randint(300, 400)
     rows = chance.choice([2, 2, 3])
     page = Page(chance, (2 * wide, rows * high), pixels=chance.randint(22, 30))
-    kind = chance.choice(["borders", "colours", "nothing"])
+    kind = chance.choice(["borders", "colours", "photos", "nothing"])
     for row in range(rows):
         for column in range(2):
             left, top = column * wide, row * high
             box = (left, top, left + wide, top + high)
             if kind == "colours":
                 page.pen.rectangle(box, fill=PAPERS[(2 * row + column) % len(PAPERS)])
+            if kind == "photos":
+                page.picture.paste(background((wide, high), chance), (left, top))
             if kind == "borders":
                 page.pen.rectangle(box, outline="black", width=4)
-            bottom = page.write(say(), left + 18, top + 14, wide - 40, centred=chance.random() < 0.5)
-            page.blob((left + 90, bottom + 30, left + wide - 90, top + high - 20))
+            centred = chance.random() < 0.5
+            bottom = page.write(say(), left + 18, top + 14, wide - 40, centred, outlined=kind == "photos")
+            if kind != "photos":
+                page.blob((left + 90, bottom + 30, left + wide - 90, top + high - 20))
     return page
 
 

@@ -21,11 +21,12 @@ SAME_HEIGHT = 1.7
 BESIDE = 0.3
 # Columns are read one after another where so many of their blocks have another beside them; a chat has few.
 SIDE_BY_SIDE = 0.5
-# A frame: so many levels of grey (0 to 255) of difference along so much of the way between two panels.
-FRAME_LEVELS, FRAME_SHARE = 30, 0.8
+# A frame: so many levels of grey (0 to 255) of difference along so much of the way between two panels, and along so
+# much more of it than across.
+FRAME_LEVELS, FRAME_SHARE, FRAME_LEAD = 30, 0.8, 0.4
 FRAME_SIDE = 400  # pixels; the picture is looked at this small
 
-Frames = Callable[[list["Block"], list["Block"], int], bool]
+Frames = Callable[[list["Block"], list["Block"], int], float]
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,11 @@ class Cut:
     first: list[Block]
     second: list[Block]
     gap: float  # pixels
-    framed: bool  # a line is drawn along it
+    frame: float  # share of it along which a line is drawn, 0 to 1
+
+    @property
+    def clearness(self) -> tuple[bool, float]:
+        return self.frame >= FRAME_SHARE, self.gap
 
 
 def _cut(blocks: list[Block], axis: int, frame: Frames) -> Cut | None:
@@ -170,7 +175,7 @@ def _cut(blocks: list[Block], axis: int, frame: Frames) -> Cut | None:
         gap = block.low[axis] - reached
         if gap > 0:
             cut = Cut(ordered[:number], ordered[number:], gap, frame(ordered[:number], ordered[number:], axis))
-            if best is None or (cut.framed, cut.gap) > (best.framed, best.gap):
+            if best is None or cut.clearness > best.clearness:
                 best = cut
         reached = max(reached, block.high[axis])
     return best
@@ -182,10 +187,10 @@ def _columns_first(columns: Cut, rows: Cut) -> bool:
     others = [any(block.shares(other, 1) > BESIDE for other in columns.first) for block in columns.second]
     if min(np.mean(beside), np.mean(others)) < SIDE_BY_SIDE:
         return False
-    if columns.framed != rows.framed:
-        return columns.framed
+    if max(columns.frame, rows.frame) >= FRAME_SHARE and abs(columns.frame - rows.frame) >= FRAME_LEAD:
+        return columns.frame > rows.frame
     height = float(np.median([block.height for block in columns.first + columns.second]))
-    return not rows.framed and columns.gap > rows.gap and rows.gap < PANELS_APART * height
+    return rows.frame < FRAME_SHARE and columns.gap > rows.gap and rows.gap < PANELS_APART * height
 
 
 def _one_by_one(blocks: list[Block]) -> list[Block]:
@@ -204,8 +209,8 @@ def _comes_before(block: Block, other: Block) -> bool:
     return block.low[1] < other.low[1] and block.shares(other, 0) > 0
 
 
-def _no_frame(first: list[Block], second: list[Block], axis: int) -> bool:
-    return False
+def _no_frame(first: list[Block], second: list[Block], axis: int) -> float:
+    return 0.0
 
 
 class PictureFrames:
@@ -217,15 +222,16 @@ class PictureFrames:
         self.scale = min(1.0, FRAME_SIDE / max(grey.shape))
         size = [max(1, round(side * self.scale)) for side in grey.shape[::-1]]
         small = cv2.resize(np.ascontiguousarray(grey), size, interpolation=cv2.INTER_AREA).astype(np.int16)
-        across, down = np.abs(np.diff(small, axis=1)), np.abs(np.diff(small, axis=0))
+        # Over two pixels: an edge between panels may lie within one.
+        across, down = np.abs(small[:, 2:] - small[:, :-2]), np.abs(small[2:] - small[:-2])
         self.edges = [across > FRAME_LEVELS, (down > FRAME_LEVELS).T]  # [along the gap, across it] of a cut along x, y
 
-    def between(self, first: list[Block], second: list[Block], axis: int) -> bool:
-        """Whether an edge runs through the gap between blocks along `axis`, as far as they reach."""
+    def between(self, first: list[Block], second: list[Block], axis: int) -> float:
+        """Share of the way, as far as the blocks reach, along which an edge runs through the gap between them."""
         edges = self.edges[axis]
         start = round(max(block.high[axis] for block in first) * self.scale)
         end = round(min(block.low[axis] for block in second) * self.scale)
         low = round(min(block.low[1 - axis] for block in first + second) * self.scale)
         high = round(max(block.high[1 - axis] for block in first + second) * self.scale)
-        gap = edges[max(0, low) : high, max(0, start - 1) : end + 1]
-        return bool(gap.size and gap.mean(axis=0).max() >= FRAME_SHARE)
+        gap = edges[max(0, low) : high, max(0, start - 1) : end]
+        return float(gap.mean(axis=0).max()) if gap.size else 0.0
