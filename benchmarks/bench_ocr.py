@@ -1,15 +1,16 @@
 """Measure how well and how fast the text of memes is read, beside RapidOCR as shipped and Tesseract alone.
 
 Reads   IMAGES_DIR: pictures with transcriptions.jsonl ({"image", "text"} a line) or transcriptions.tsv (name,
-        language, text); and RENDERED memes a language that it draws itself (phrasebook wording; Debian's
-        fonts-noto-core and fonts-noto-cjk).
-Writes  stdout: a Markdown table: word recall and precision, character error rate, seconds an image.
+        language, text); RENDERED memes a language and LAYOUTS pictures of each layout that it draws itself (phrasebook
+        wording; Debian's fonts-noto-core and fonts-noto-cjk, for layouts fonts-dejavu-core alone).
+Writes  stdout: a Markdown table: word recall and precision, order, character error rate, seconds an image.
 
     IMAGES_DIR=../shared/data/real_memes python benchmarks/bench_ocr.py
 
-Words are compared in lower case as a multiset, so reading order costs nothing there; the character error rate (edits
-over the length of the truth, Chinese without spaces) does count order. Tesseract alone uses what language data it
-finds of eng, msa, chi_sim and tam. CPU seconds are those of the whole process: they hold on a busy machine too.
+Words are compared in lower case as a multiset, so reading order costs nothing there. Order is Kendall's tau over the
+words that were read (1: as people read them, 0: any order, -1: backwards), the mean over pictures; the character error
+rate (edits over the length of the truth, Chinese without spaces) counts both. Tesseract alone uses what language data
+it finds of eng, msa, chi_sim and tam. CPU seconds are those of the whole process: they hold on a busy machine too.
 """
 
 import collections
@@ -30,6 +31,7 @@ from detector.script_settings import ScriptSettings
 class Settings(ScriptSettings):
     images_dir: DirectoryPath | None = Field(None, description="memes with transcriptions; rendered ones only if unset")
     rendered: int = Field(40, ge=0, description="memes to draw for each language")
+    layouts: int = Field(5, ge=0, description="pictures to draw of each layout: columns, panels, webtoons, turned, ...")
     engines: str = Field("ours,rapidocr,tesseract", description="which of ours, rapidocr, tesseract, with commas")
     threads: int = Field(2, ge=1, description="threads of one reader")
     show: bool = Field(False, description="1: print what was read wrongly on stderr")
@@ -38,8 +40,8 @@ class Settings(ScriptSettings):
 def main() -> int:
     settings = Settings.read(__doc__)
     memes = list(all_memes(settings))
-    print("| memes | engine | images | word recall | word precision | CER | s/image | CPU s/image |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| memes | engine | images | word recall | word precision | order | CER | s/image | CPU s/image |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in settings.engines.split(","):
         read = ENGINES[name.strip()](settings.threads)
         for group in dict.fromkeys(group for group, _, _ in memes):
@@ -53,6 +55,7 @@ def main() -> int:
 def all_memes(settings):
     """(group, RGB picture, text)."""
     from detector.image_decoding import decode_image
+    from drawn_layouts import drawn_layouts
     from rendered_memes import rendered_memes
 
     if settings.images_dir:
@@ -61,6 +64,8 @@ def all_memes(settings):
     if settings.rendered:
         for language, picture, text in rendered_memes(settings.rendered):
             yield f"rendered {language}", picture, text
+    if settings.layouts:
+        yield from drawn_layouts(settings.layouts)
 
 
 def transcriptions(folder: Path) -> list[tuple[str, str]]:
@@ -108,7 +113,7 @@ ENGINES = {"ours": our_reader, "rapidocr": shipped_rapidocr, "tesseract": plain_
 
 
 def measure(read, memes, show: bool) -> dict[str, float]:
-    """Recall, precision, character error rate and seconds over `memes` [(group, picture, text)]."""
+    """Recall, precision, order, character error rate and seconds over `memes` [(group, picture, text)]."""
     wall, cpu = time.perf_counter(), time.process_time()
     texts = [(truth, read(picture)) for _, picture, truth in memes]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -128,17 +133,32 @@ def measure(read, memes, show: bool) -> dict[str, float]:
         "images": count,
         "recall": shared / max(1, true_words),
         "precision": shared / max(1, read_words),
+        "order": sum(order(truth, text) for truth, text in texts) / count,
         "cer": edits / max(1, length),
         "seconds": wall / count,
         "cpu": cpu / count,
     }
 
 
+def order(truth: str, text: str) -> float:
+    """Kendall's tau between the places of words in both; a word that comes several times is matched in its order."""
+    places = collections.defaultdict(list)
+    for place, word in enumerate(word_list(truth)):
+        places[word].append(place)
+    read = [places[word].pop(0) for word in word_list(text) if places[word]]
+    pairs = len(read) * (len(read) - 1) // 2
+    inverted = sum(later < earlier for number, earlier in enumerate(read) for later in read[number + 1 :])
+    return 1 - 2 * inverted / pairs if pairs else 1.0
+
+
 def words(text: str) -> collections.Counter:
+    """How often each word is there."""
+    return collections.Counter(word_list(text))
+
+
+def word_list(text: str) -> list[str]:
     """Words in lower case; each Chinese character is a word of its own, Tamil signs stay with their letters."""
-    return collections.Counter(
-        re.findall(r"[\u4e00-\u9fff]|[\u0b80-\u0bff]+|[^\W\u4e00-\u9fff\u0b80-\u0bff]+", plain_characters(text))
-    )
+    return re.findall(r"[\u4e00-\u9fff]|[\u0b80-\u0bff]+|[^\W\u4e00-\u9fff\u0b80-\u0bff]+", plain_characters(text))
 
 
 def plain_characters(text: str) -> str:
@@ -164,7 +184,7 @@ def edit_distance(first: str, second: str) -> int:
 def table_row(group: str, engine: str, found: dict[str, float]) -> str:
     return (
         f"| {group} | {engine} | {found['images']} | {found['recall']:.3f} | {found['precision']:.3f} | "
-        f"{found['cer']:.3f} | {found['seconds']:.2f} | {found['cpu']:.2f} |"
+        f"{found['order']:.3f} | {found['cer']:.3f} | {found['seconds']:.2f} | {found['cpu']:.2f} |"
     )
 
 

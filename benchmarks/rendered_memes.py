@@ -37,13 +37,18 @@ SIMPLIFIED_CHINESE_FACE = 2
 
 def rendered_memes(count: int, seed: int = 7) -> Iterator[tuple[str, Image.Image, str]]:
     """(language, picture, exact text), `count` a language; needs Debian's fonts-noto-core and fonts-noto-cjk."""
-    ideas = [json.loads(line) for path in sorted(PHRASEBOOK.glob("*/*.jsonl")) for line in path.open(encoding="utf-8")]
-    ideas = [idea for idea in ideas if "{" not in idea["en"]]
+    ideas = phrases()
     for language in FONTS:
         chance = random.Random(f"{seed}:{language}")
         for idea in chance.sample(ideas, min(count, len(ideas))):
             text = idea[language].upper() if language in ("en", "ms") and chance.random() < 0.5 else idea[language]
             yield language, draw_meme(text, language, chance), text
+
+
+def phrases() -> list[dict[str, str]]:
+    """What the phrasebook says without slots, by language."""
+    ideas = [json.loads(line) for path in sorted(PHRASEBOOK.glob("*/*.jsonl")) for line in path.open(encoding="utf-8")]
+    return [idea for idea in ideas if "{" not in idea["en"]]
 
 
 def draw_meme(text: str, language: str, chance: random.Random) -> Image.Image:

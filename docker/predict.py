@@ -136,6 +136,7 @@ class Progress:
         self.start_up_seconds = self.ready - started
         self.done = 0
         self.reasons: Counter[str] = Counter()
+        self.unseen: Counter[str] = Counter()
 
     @property
     def failed(self) -> int:
@@ -144,13 +145,16 @@ class Progress:
     def count(self, memes: list[Meme]) -> None:
         self.done += len(memes)
         self.reasons.update(meme.error for meme in memes if meme.error)
+        self.unseen["frames"] += sum(meme.unseen_frames > 0 for meme in memes)
+        self.unseen["text"] += sum(meme.unseen_text > 0 for meme in memes)
         if time.monotonic() - self.last >= self.every_seconds:
             self.last = time.monotonic()
             self._say("")
 
     def summary(self) -> None:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
-        self._say(f" ({reasons})" if reasons else "", f"; start-up {self.start_up_seconds:.1f} s")
+        unseen = "".join(f"; {count:,} with unseen {part}" for part, count in self.unseen.items() if count)
+        self._say(f" ({reasons})" if reasons else "", f"{unseen}; start-up {self.start_up_seconds:.1f} s")
 
     def _say(self, reasons: str, end: str = "") -> None:
         rate = self.done / max(1e-9, time.monotonic() - self.ready)

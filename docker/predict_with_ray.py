@@ -3,7 +3,8 @@
 Reads   INPUT: a folder, a glob, a text file of paths, or Parquet with a column of paths or of bytes, on a disk or at a
         URL (s3://, gs://, http://, ...); LLM_DIR: a guard model folder; CAPTION_MODEL_DIR: a BLIP folder.
 Writes  OUTPUT: a folder or URL of Parquet files, a row a picture: path, probability, label, probability_text,
-        probability_image_text, caption, text, error, milliseconds; OUTPUT.checkpoint: which paths are in them.
+        probability_image_text, caption, text, unseen_frames, unseen_text, error, milliseconds; OUTPUT.checkpoint: which
+        paths are in them.
 
     INPUT=memes OUTPUT=predictions LLM_DIR=llm-gptq CAPTION_MODEL_DIR=captioner python docker/predict_with_ray.py
 

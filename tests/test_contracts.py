@@ -25,7 +25,10 @@ PROGRESS_COPIES = ("data_preparation/raw/progress.py", "training_pipeline/guard/
 WHOLE_MODEL_COPIES = ("docker/detector/whole_model.py", "training_pipeline/guard/whole_model.py")
 
 
-@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES, WHOLE_MODEL_COPIES])
+WINDOW_COPIES = ("docker/detector/text_windows.py", "training_pipeline/guard/text_windows.py")
+
+
+@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES, WHOLE_MODEL_COPIES, WINDOW_COPIES])
 def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
     assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 
@@ -136,14 +139,15 @@ def test_training_and_container_ask_the_same_question(guard_dir, text):
     """Token for token, view for view; the training side is guard/template.py, the container's detector/prompt.py."""
     from transformers import AutoTokenizer
 
-    from detector.prompt import build_prompt, read_scoring, view_suffixes
-    from guard.template import encode_memes, load_guard_prompt
+    from detector.prompt import build_prompt, read_scoring, view_windows
+    from guard.template import encode_windows, load_guard_prompt
 
     trained, _ = load_guard_prompt(guard_dir)
     served = build_prompt(AutoTokenizer.from_pretrained(guard_dir), read_scoring(guard_dir))
     assert list(served.prefix_ids) == trained.prefix_ids
-    (expected,) = encode_memes(trained, [{"text": text, "image": "a cat", "label": 0}])
-    assert list(view_suffixes(served, text, "a cat", served.max_text_tokens).values()) == expected.suffixes
+    expected, unseen = encode_windows(trained, {"text": text, "image": "a cat", "label": 0})
+    asked = view_windows(served, text, "a cat", served.max_text_tokens)
+    assert list(asked.suffixes.values()) == [view.suffixes for view in expected] and asked.unseen == unseen
 
 
 @pytest.fixture(scope="module")

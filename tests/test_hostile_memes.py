@@ -36,9 +36,10 @@ def served_ids(tokenizer, text: str) -> list[int]:
 
 def contents(served, text: str, caption: str | None) -> list[list[int]]:
     """Each view's own tokens in the container."""
-    from detector.prompt import view_suffixes
+    from detector.prompt import view_windows
 
-    suffixes = view_suffixes(served, text, caption, LIMIT).values()
+    views = view_windows(served, text, caption, LIMIT).suffixes
+    suffixes = [suffix for windows in views.values() for suffix in windows]
     assert all(suffix[-len(served.suffix_ids) :] == served.suffix_ids for suffix in suffixes)
     return [suffix[: -len(served.suffix_ids)] for suffix in suffixes]
 
@@ -60,14 +61,15 @@ def test_training_container_and_servers_read_the_same_tokens(family):
 
 
 def compare_ids(tokenizer, trained, served) -> None:
-    from detector.prompt import view_suffixes
+    from detector.prompt import view_windows
     from guard.template import encode_memes
 
     assert len(HOSTILE_PARTS) >= 60
     for text in HOSTILE_PARTS:
         (meme,) = encode_memes(trained, [{"text": text, "image": text, "label": 0}])
-        assert meme.suffixes == list(view_suffixes(served, text, text, trained.max_text_tokens).values()), text
-        for view, ids in view_suffixes(served, text, text, 10**6).items():
+        whole = view_windows(served, text, text, 10**6).suffixes
+        assert meme.suffixes == [ids for (ids,) in whole.values()], text
+        for view, (ids,) in whole.items():
             said = text if view == "text" else f"Image: {text}, Caption: {text}"
             assert served.prefix_ids + ids == served_ids(tokenizer, said), (view, text)
 

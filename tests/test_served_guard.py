@@ -53,7 +53,7 @@ def scored(guard_dir):
     """(prompt tokens by view, probability) of each meme, by the container's own code."""
     from detector.chat_model import load_chat_model
     from detector.meme import Meme
-    from detector.prompt import view_suffixes
+    from detector.prompt import view_windows
     from detector.scorer import Scorer
 
     chat_model = load_chat_model(guard_dir, "cpu", "float32", tokens_a_row=2048)
@@ -61,7 +61,8 @@ def scored(guard_dir):
     batch = [Meme(str(number), caption=caption, text=text) for number, (text, caption) in enumerate(MEMES)]
     no_pictures = SimpleNamespace(captions=list)  # the captions are known
     Scorer(no_pictures, chat_model, prompt.threshold, 0.5, limit).score(batch)
-    tokens = [[prompt.prefix_ids + suffix for suffix in view_suffixes(prompt, *meme, limit).values()] for meme in MEMES]
+    views = [view_windows(prompt, *meme, limit).suffixes.values() for meme in MEMES]
+    tokens = [[prompt.prefix_ids + ids for (ids,) in meme] for meme in views]
     assert not any(meme.error for meme in batch)
     return tokens, [meme.probability for meme in batch]
 

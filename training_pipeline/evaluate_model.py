@@ -197,7 +197,7 @@ def evaluate(
         "dataset": settings.dataset_dir,
         "model": str(settings.model_dir),
         "unscored_rows": sum(not names for names in scores.names),
-        "cut_rows": scores.cut_rows,
+        "cut_rows": sum(share > 0 for share in scores.unseen),
         "max_text_tokens": scoring["max_text_tokens"],
         "temperature": temperature,
         "fitted_on_these_rows": fits,

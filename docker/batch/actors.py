@@ -37,6 +37,8 @@ COLUMNS = (
     "probability_image_text",
     "caption",
     "text",
+    "unseen_frames",
+    "unseen_text",
     "error",
     "milliseconds",
 )
@@ -67,7 +69,7 @@ class ReaderActor:
         self.suspects = BATCHES_IN_FLIGHT if context.get_actor_id() and context.was_current_actor_reconstructed else 0
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Columns path, content in; path, pixels, seen (whether `pixels` is a picture), text, error, <stage>_ms out."""
+        """Columns path, content in; what meme_of takes out: path, pixels, seen (whether `pixels` is a picture), ..."""
         read = self._read_apart if self.suspects else self.read
         rows = zip(batch["path"], batch["content"], strict=True)
         memes = [read(*row) for row in fetch_ahead(rows, self.fetchers, FETCHED_AHEAD)]
@@ -79,6 +81,7 @@ class ReaderActor:
             "pixels": np.stack([nothing if meme.pixels is None else meme.pixels.numpy() for meme in memes]),
             "seen": np.array([meme.pixels is not None for meme in memes]),
             "text": np.array([meme.text for meme in memes], dtype=object),
+            "unseen_frames": np.array([meme.unseen_frames for meme in memes]),
             "error": np.array([meme.error or "" for meme in memes], dtype=object),
             **{f"{stage}_ms": np.array([meme.milliseconds.get(stage, np.nan) for meme in memes]) for stage in READING},
         }
@@ -150,6 +153,7 @@ def meme_of(row: dict[str, Any]) -> Meme:
         row["path"],
         pixels=pixels,
         text=row["text"],
+        unseen_frames=float(row["unseen_frames"]),
         error=row["error"] or None,
         milliseconds={stage: took for stage, took in spent.items() if not np.isnan(took)},
     )

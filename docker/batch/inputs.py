@@ -5,6 +5,7 @@ themselves. Ray's own readers are not used, since its checkpoint wants the key a
 is always `path`, whatever a table calls it, and a table without one has its rows numbered.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
@@ -111,6 +112,8 @@ def _lines(url: str) -> pa.Array:
             csv.ConvertOptions(column_types={"path": pa.binary()}),
         )
     lines = table["path"].combine_chunks()
+    # A byte order mark belongs to no name; lists that were put together have several.
+    lines = pa.array([line.removeprefix(BOM_UTF8) for line in lines.to_pylist()], pa.binary())
     try:
         return lines.cast(pa.string())
     except pa.ArrowInvalid:
@@ -169,23 +172,36 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _table_rows(url: str, content: str | None, key: str | None) -> Iterator[pa.Table]:
-    """Rows of a Parquet file; the key of a row without one is `<file>#<row>`, counted from 0."""
+    """Rows of a Parquet file; the key of a row without one is `<file>#<row>`, counted from 0.
+
+    `datasets` writes a picture as {bytes, path}, and leaves bytes null where the path is to be opened: that path is the
+    row's key then, whatever else the row is called.
+    """
     filesystem, path = locate(url)
     first = 0
     with parquet.ParquetFile(filesystem.open_input_file(path), pre_buffer=True) as table:
         columns = [column for column in (content, key) if column]
         for batch in table.iter_batches(ROWS_AT_ONCE if content else PATHS_A_PART, columns=columns):
+            keys = [batch[key].cast(pa.string())] if key else []
             numbered = pa.array([_utf8(f"{url}#{first + row}") for row in range(len(batch))])
-            paths = pc.coalesce(batch[key].cast(pa.string()), numbered) if key else numbered
-            yield pa.Table.from_arrays([paths, _contents(batch, content)], schema=ROWS)
+            pictures, opened = _contents(batch, content)
+            paths = pc.coalesce(opened, *keys, numbered)
+            yield pa.Table.from_arrays([paths, pictures], schema=ROWS)
             first += len(batch)
 
 
-def _contents(batch: pa.RecordBatch, content: str | None) -> pa.Array:
+def _contents(batch: pa.RecordBatch, content: str | None) -> tuple[pa.Array, pa.Array]:
+    """(bytes of each row's picture or null, path that is to be opened in their place or null)."""
+    nothing = pa.nulls(len(batch), pa.string())
     if content is None:
-        return pa.nulls(len(batch), pa.binary())
+        return pa.nulls(len(batch), pa.binary()), nothing
     column = batch[content]
-    return (pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column).cast(pa.binary())
+    if not pa.types.is_struct(column.type):
+        return column.cast(pa.binary()), nothing
+    pictures = pc.struct_field(column, "bytes").cast(pa.binary())
+    if not any(field.name == "path" and _is_text(field.type) for field in column.type):
+        return pictures, nothing
+    return pictures, pc.if_else(pc.is_null(pictures), pc.struct_field(column, "path").cast(pa.string()), nothing)
 
 
 def _name(url: str) -> str:

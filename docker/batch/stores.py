@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+MAGIC = re.compile(r"[*?\[]")
 STORES = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 # A picture from elsewhere is held in memory while it is decoded.
 MAX_PICTURE_BYTES = 256 * 2**20
@@ -75,16 +77,52 @@ def _of_fsspec(url: str) -> tuple[FileSystem, str]:
 
 
 def list_files(url: str) -> list[str]:
-    """All files below a folder, or those that a glob matches, sorted, each with the beginning that `url` has."""
+    """All files below a folder, or those that a glob matches, sorted, each with the beginning that `url` has.
+
+    On a local disk links to folders are followed, below a folder or a `**` each folder once, so that a loop ends.
+    """
     filesystem, path = locate(url)
     view = _as_fsspec(filesystem)
+    is_local = isinstance(filesystem, LocalFileSystem)
     shown, options = split_options(url)
     if view.isdir(path):
-        found, shown, path = view.find(path), shown.rstrip("/"), path.rstrip("/")
+        found, shown, path = (_files_below if is_local else view.find)(path), shown.rstrip("/"), path.rstrip("/")
     else:
-        found = [name for name in view.glob(path) if not view.isdir(name)]
-        shown, path = (re.split(r"[*?\[]", pattern, maxsplit=1)[0] for pattern in (shown, path))
+        found = _local_matches(path) if is_local else [name for name in view.glob(path) if not view.isdir(name)]
+        shown, path = (MAGIC.split(pattern, maxsplit=1)[0] for pattern in (shown, path))
     return [shown + name[len(path) :] + options for name in sorted(found)]
+
+
+def _local_matches(pattern: str) -> list[str]:
+    """Files that a glob matches by fsspec's rules; its own walk takes a link to a folder for a file."""
+    from fsspec.utils import glob_translate
+
+    root = MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
+    depth = None if "**" in pattern else pattern.count("/") - root.count("/")
+    matches = re.compile(glob_translate(pattern)).match
+    return [name for name in _files_below(root or "/", depth) if matches(name)]
+
+
+def _files_below(folder: str, depth: int | None = None) -> list[str]:
+    """Files at most `depth` folders down, links to folders followed; without a depth, each real folder once."""
+    found, waiting, seen = list[str](), deque([(folder, depth)]), set[str]()
+    while waiting:
+        here, left = waiting.popleft()
+        real = os.path.realpath(here)
+        if depth is None and real in seen:
+            continue
+        seen.add(real)
+        folders, links = list[str](), list[str]()
+        with suppress(OSError), os.scandir(here) as entries:  # what may not be listed has no files
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                kind = found if not entry.is_dir() else links if entry.is_symlink() else folders
+                kind.append(os.path.join(here, entry.name))
+        if left is None or left > 1:
+            further = None if left is None else left - 1
+            # Links come after all that lies here itself, which so keeps its own name.
+            waiting.extendleft((name, further) for name in reversed(folders))
+            waiting.extend((name, further) for name in links)
+    return found
 
 
 def _as_fsspec(filesystem: FileSystem) -> "AbstractFileSystem":

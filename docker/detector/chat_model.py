@@ -33,7 +33,7 @@ LARGEST_DIFFERENCE = 0.03
 
 
 class ChatModel:
-    """Scores suffixes (token lists of prompt.view_suffixes) on one device; `model` is changed for it."""
+    """Scores suffixes (token lists of prompt.view_windows) on one device; `model` is changed for it."""
 
     def __init__(self, model: "PreTrainedModel", prompt: ScoringPrompt, tokens_a_row: int = 1024):
         from transformers import AttentionInterface

@@ -11,14 +11,24 @@ import stat
 import threading
 import warnings
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
 
+from detector.bare_picture import bare_picture
+from detector.clear_parts import on_ground
+from detector.frames import frames_to_read, sketch
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
 # The text detector works on at most this many pixels a side, so nothing is gained by keeping more.
 MAX_SIDE = 2000
+# A picture more than STRIP times as long as it is wide (a webtoon, a chat) is searched in pieces: it is measured by its
+# shorter side, and by all its pixels.
+STRIP, STRIP_SIDE, KEPT_PIXELS = 2.5, 1000, 24_000_000
+# Of an animation, or of a file with pages: how many frames are read, and in how many pixels they are looked for.
+MOST_FRAMES, LOOKED_AT_PIXELS = 6, 24_000_000
 # Beyond this many pixels, one picture at a time is decoded: memory stays flat whatever the number of workers.
 LARGE_PIXELS = 16_000_000
 # What turns a picture upright, by EXIF orientation (ImageOps.exif_transpose trips over broken EXIF).
@@ -48,21 +58,37 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
-def decode_image(path: str, max_pixels: int = 120_000_000, content: bytes | None = None) -> Image.Image:
-    """The first frame at `path`, upright, RGB on white, its longer side at most MAX_SIDE pixels.
+@dataclass(frozen=True)
+class Frames:
+    """What is to be read of a picture: one frame, or a few of an animation, or of a file's pages."""
 
+    pictures: list[Image.Image]
+    numbers: list[int]  # which frames of the file they are, counted from 0
+    unseen: float = 0.0  # share of the file's frames that are like none of them, or were not looked at
+
+
+def decode_image(path: str, max_pixels: int = 120_000_000, content: bytes | None = None) -> Image.Image:
+    """The first frame at `path`; see decode_frames."""
+    return decode_frames(path, max_pixels, content, most=1).pictures[0]
+
+
+def decode_frames(
+    path: str, max_pixels: int = 120_000_000, content: bytes | None = None, most: int = MOST_FRAMES
+) -> Frames:
+    """The first frame at `path` and up to `most` - 1 that differ; upright, RGB, clear parts laid on what contrasts.
+
+    A frame's longer side has at most MAX_SIDE pixels, of a strip its shorter one STRIP_SIDE, in all KEPT_PIXELS.
     The file's bytes may be given as `content`, if they do not lie at a local path. Raises UnreadableImage with a
     reason: empty_path, missing, not_a_file, no_permission, unreadable, not_an_image, too_many_pixels.
     """
-    with _open_file(path) if content is None else io.BytesIO(content) as file, _open_picture(file) as picture:
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise UnreadableImage("too_many_pixels")
+    with _open_file(path) if content is None else io.BytesIO(content) as file:
         try:
-            with _LARGE_PICTURE if width * height > LARGE_PIXELS else nullcontext():
-                return _upright_rgb(picture)
-        except Exception as error:  # decoders of hostile files raise whatever they like
-            raise UnreadableImage("not_an_image") from error
+            return _decode(file, max_pixels, most)
+        except UnreadableImage as refused:
+            bare = bare_picture(file) if refused.reason == "not_an_image" else None
+            if bare is None:
+                raise
+            return _decode(io.BytesIO(bare), max_pixels, most)
 
 
 def unopened(error: OSError | ValueError) -> UnreadableImage:
@@ -86,6 +112,43 @@ def _open_file(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def _decode(file: BinaryIO, max_pixels: int, most: int) -> Frames:
+    with _open_picture(file) as picture:
+        pixels = picture.width * picture.height
+        if pixels > max_pixels:
+            raise UnreadableImage("too_many_pixels")
+        try:
+            frames = 1 if most == 1 or picture.format == "MPO" else getattr(picture, "n_frames", 1)
+        except Exception:  # pages that lead nowhere
+            frames = 1
+        looked_at = max(1, min(frames, LOOKED_AT_PIXELS // max(1, pixels)))
+        try:
+            with _LARGE_PICTURE if looked_at * pixels > LARGE_PIXELS else nullcontext():
+                first = _upright_rgb(picture)
+                return Frames([first], [0]) if frames == 1 else _differing(picture, first, frames, looked_at, most)
+        except Exception as error:  # decoders of hostile files raise whatever they like
+            raise UnreadableImage("not_an_image") from error
+
+
+def _differing(picture: Image.Image, first: Image.Image, frames: int, looked_at: int, most: int) -> Frames:
+    """Of the first `looked_at` of all `frames`, those to be read; a frame that cannot be decoded ends it."""
+    pictures, sketches = [first], [sketch(first)]
+    left = LOOKED_AT_PIXELS - picture.width * picture.height
+    for number in range(1, looked_at):
+        try:
+            picture.seek(number)
+            left -= picture.width * picture.height  # pages have sizes of their own
+            if left < 0:
+                break
+            pictures.append(_upright_rgb(picture))
+        except Exception:
+            break
+        sketches.append(sketch(pictures[-1]))
+    numbers, unlike = frames_to_read(sketches, most)
+    unseen = (unlike + frames - len(sketches)) / frames
+    return Frames([pictures[number] for number in numbers], numbers, unseen)
+
+
 def _open_picture(file: BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
@@ -95,11 +158,12 @@ def _open_picture(file: BinaryIO) -> Image.Image:
 
 def _upright_rgb(picture: Image.Image) -> Image.Image:
     # JPEG: decode at 1/2, 1/4 or 1/8 while that is still larger than what is kept (a no-op for other formats).
-    picture.draft(None, (MAX_SIDE, MAX_SIDE))
+    factor = max(1.0, longest_kept(*picture.size))
+    picture.draft(None, (round(picture.width / factor), round(picture.height / factor)))
     picture.load()
     orientation = _orientation(picture)
     shrunk = _shrink(_eight_bits(picture))
-    flat = _on_white(shrunk)
+    flat = _flat(shrunk)
     turn = UPRIGHT.get(orientation)
     return flat if turn is None else flat.transpose(turn)
 
@@ -123,8 +187,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def _shrink(picture: Image.Image) -> Image.Image:
-    factor = max(picture.size) / MAX_SIDE
-    if factor <= 1:
+    factor = max(1.0, longest_kept(*picture.size))
+    if factor == 1:
         return picture
     if picture.mode in ("1", "P", "PA"):  # an average of palette numbers is no colour
         picture = picture.convert("RGBA" if _has_alpha(picture) else "RGB")
@@ -132,12 +196,15 @@ def _shrink(picture: Image.Image) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not _has_alpha(picture):
-        return picture.convert("RGB")
-    layered = picture.convert("RGBA")
-    white = Image.new("RGBA", layered.size, "white")
-    return Image.alpha_composite(white, layered).convert("RGB")
+def longest_kept(width: int, height: int) -> float:
+    """By how much a picture is too large; below 1 where it is not."""
+    if max(width, height) <= STRIP * min(width, height):
+        return max(width, height) / MAX_SIDE
+    return max(min(width, height) / STRIP_SIDE, (width * height / KEPT_PIXELS) ** 0.5)
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    return on_ground(picture.convert("RGBA")) if _has_alpha(picture) else picture.convert("RGB")
 
 
 def _has_alpha(picture: Image.Image) -> bool:

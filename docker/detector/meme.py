@@ -21,6 +21,7 @@ class OcrLine:
     confidence: float
     box: list[tuple[float, float]]  # four corners, x and y in pixels of the decoded picture
     engine: str = ""  # rapidocr or tesseract
+    frame: int = 0  # of an animation, or of a file with pages
 
     # pydantic's, for whoever reads evidence
     __pydantic_config__ = {"allow_inf_nan": False}
@@ -37,6 +38,8 @@ class Meme:
     caption: str | None = None
     views: dict[str, float] = field(default_factory=dict)  # probability by view of scoring.json
     probability: float = math.nan  # until it is scored
+    unseen_frames: float = 0.0  # share of its frames that were not looked at and are like none that was
+    unseen_text: float = 0.0  # share of its text that no view had room for
     error: str | None = None  # first reason why something about it fell back
     milliseconds: dict[str, float] = field(default_factory=dict)  # by stage
 
@@ -88,6 +91,8 @@ class Evidence:
     probability_image_text: Probability | None = None
     probability: Probability
     label: Annotated[int, Field(ge=0, le=1)] | None = None
+    unseen_frames: Probability = 0.0
+    unseen_text: Probability = 0.0
     error: str | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
 
@@ -105,6 +110,8 @@ def evidence_of(meme: Meme, threshold: float) -> Evidence:
         probability_image_text=meme.views.get("image_text"),
         probability=meme.probability,
         label=label_of(meme.probability, threshold),
+        unseen_frames=round(meme.unseen_frames, 4),
+        unseen_text=round(meme.unseen_text, 4),
         error=meme.error,
         milliseconds=meme.milliseconds,
     )

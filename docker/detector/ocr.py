@@ -1,15 +1,16 @@
 """The text of a meme: RapidOCR finds and reads the lines, Tesseract re-reads those that look like Tamil.
 
-RapidOCR's wheel carries its own models (English, Chinese, Malay; no Tamil), so nothing is fetched. Four departures
-from RapidOCR as shipped, each measured by benchmarks/bench_ocr.py: OpenVINO runs the networks, text is looked for in a
-smaller picture (faster, fewer finds in the background), lines are read one by one (no padding), and lost spaces are
-put back.
+RapidOCR's wheel carries its own models (English, Chinese, Malay; no Tamil), so nothing is fetched. Departures from
+RapidOCR as shipped, each measured by benchmarks/bench_ocr.py: OpenVINO runs the networks, text is looked for in a
+smaller picture (faster, fewer finds in the background), or in tiles of a long one, lines are read one by one (no
+padding), upside down where that is surer, lost spaces are put back, and lines are put into reading order.
 """
 
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from dataclasses import replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -18,16 +19,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from detector.meme import OcrLine
+from detector.reading_order import reading_order
 from detector.tamil_ocr import TamilReader, tamil_folder, tamil_letters, tamil_share
+from detector.text_search import SearchSize, crop_line, find_boxes
+from detector.turned_text import Reading, has_few_letters, read_crops, reading_direction
 
-# Text is looked for at this many pixels on the longer side; a small picture is at most doubled.
-SEARCH_SIDE, LARGEST_GROWTH = 736, 2.0
 # Below this confidence a line is not text that RapidOCR knows: it is re-read as Tamil, then kept or dropped.
 UNSURE = 0.85
 KEPT_CONFIDENCE = 0.7
-# Characters to a stretch as long as the line is high: Chinese has one, Latin two, Tamil read as nonsense next to none.
-LEAST_DENSITY = 0.7
 TAMIL_CONFIDENCE, TAMIL_SHARE, TAMIL_LETTERS = 0.4, 0.6, 3
+# Confidence times share of Tamil: from here on a line is upright; a line upside down is worth so much more turned.
+TAMIL_UPRIGHT, TAMIL_SURER = 0.6, 0.15
 # In a picture that has a line of Tamil the others are likely Tamil, too: what RapidOCR doubts may be read with little
 # confidence, what it is sure of ("6T60T") only with much.
 AMONG_TAMIL_DOUBTED, AMONG_TAMIL_SURE, AMONG_TAMIL_LETTERS = 0.1, 0.7, 2
@@ -36,6 +38,9 @@ LEAST_SPACE = 0.02
 # OpenVINO prepares itself anew for each shape that it meets, 40 ms an image where every line has a width of its own:
 # widths come in steps. Steps of 64 lost a tenth of the words.
 WIDTH_STEP = 32
+# What two frames say: each Chinese character is a word; how much of two lines is alike if they are one.
+WORD = re.compile(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+")
+SAME_LINE = 0.85
 WATERMARK = re.compile(
     r"^\W*(made (with|on|in) .*|(www\.)?(imgflip|memegenerator|quickmeme|makeameme|9gag|memecenter|mematic)"
     r"(\.(com|net|org))?)\W*$",
@@ -73,32 +78,51 @@ class OcrEngine:
     def read(self, picture: Image.Image) -> list[OcrLine]:
         """Lines in reading order; an RGB picture in, an empty list where it has no text."""
         pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-        found = list(self._find_and_read(pixels))
-        lines = [self._line(*find) for find in found]
+        boxes = find_boxes(self.rapidocr.text_det, pixels)
+        readings = read_crops(self._recognise, [crop_line(pixels, box) for box in boxes])
+        readings = self._tamil_upright(readings)
+        lines = [self._line(reading, box) for reading, box in zip(readings, boxes, strict=True)]
         if any(line.engine == "tesseract" for line in lines):
-            lines = [self._among_tamil(line, crop) for line, (crop, *_) in zip(lines, found, strict=True)]
-        return [line for line in lines if line.text and _is_sure(line)]
+            lines = [self._among_tamil(line, reading.crop) for line, reading in zip(lines, readings, strict=True)]
+        angles = [reading_direction(box, reading.turned) for box, reading in zip(boxes, readings, strict=True)]
+        kept = [n for n, line in enumerate(lines) if line.text and _is_sure(line, readings[n], angles[n])]
+        grey = np.asarray(picture.convert("L"))
+        order = reading_order([boxes[number] for number in kept], [angles[number] for number in kept], grey)
+        return [lines[kept[place]] for place in order]
 
-    def _find_and_read(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, str, float]]:
-        """(crop, box, text, confidence) of each find, those that read as nothing too: RapidOCR itself drops them."""
-        from rapidocr.main import RapidOCRError
-        from rapidocr.utils.process_img import map_boxes_to_original
-
-        sized, changes = self.rapidocr.preprocess_img(pixels)
-        try:
-            crops, found = self.rapidocr.detect_and_crop(sized, changes)
-        except RapidOCRError:  # no text at all
-            return
+    def _recognise(self, crops: list[np.ndarray]) -> list[tuple[str, float]]:
         read = self.rapidocr.recognize_txt(crops)
-        boxes = map_boxes_to_original(found.boxes.astype(np.float32), changes, *pixels.shape[:2])
-        yield from zip(crops, boxes, read.txts, read.scores, strict=True)
+        return list(zip(read.txts, read.scores, strict=True))
 
-    def _line(self, crop: np.ndarray, box: np.ndarray, text: str, confidence: float) -> OcrLine:
+    def _tamil_upright(self, readings: list[Reading]) -> list[Reading]:
+        """The same; what RapidOCR cannot read is turned where the longest line of it is Tamil upside down."""
+        unread = [reading for reading in readings if reading.worth < UNSURE]
+        if self.tamil is None or not unread:
+            return readings
+        longest = max(unread, key=lambda reading: reading.crop.shape[1])
+        turned = longest.crop[::-1, ::-1]
+        upright = self._tamil_worth(longest.crop)
+        if upright >= TAMIL_UPRIGHT or self._tamil_worth(turned) <= upright + TAMIL_SURER:
+            return readings
+        return [
+            reading._replace(crop=reading.crop[::-1, ::-1], turned=not reading.turned)
+            if reading.worth < UNSURE
+            else reading
+            for reading in readings
+        ]
+
+    def _tamil_worth(self, crop: np.ndarray) -> float:
+        assert self.tamil is not None
+        text, confidence = self.tamil.read(Image.fromarray(np.ascontiguousarray(crop[:, :, ::-1])))
+        return confidence * tamil_share(text) if tamil_letters(text) >= TAMIL_LETTERS else 0.0
+
+    def _line(self, reading: Reading, box: np.ndarray) -> OcrLine:
         corners = [(x, y) for x, y in np.rint(box).astype(int).tolist()]
-        line = OcrLine(" ".join(text.replace("_", " ").split()), float(confidence), corners, "rapidocr")
-        if not looks_unread(line, crop.shape[1] / crop.shape[0]):
+        text = " ".join(reading.text.replace("_", " ").split())
+        line = OcrLine(text, float(reading.confidence), corners, "rapidocr")
+        if not looks_unread(line, reading.crop.shape[1] / reading.crop.shape[0]):
             return line
-        return self._as_tamil(line, crop, TAMIL_LETTERS, TAMIL_CONFIDENCE)
+        return self._as_tamil(line, reading.crop, TAMIL_LETTERS, TAMIL_CONFIDENCE)
 
     def _among_tamil(self, line: OcrLine, crop: np.ndarray) -> OcrLine:
         if line.engine == "tesseract":
@@ -155,19 +179,6 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
-class SearchSize:
-    """Makes the text detector's input: float32 [1, 3, height, width], sides a multiple of 32, values -1..1."""
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        import cv2
-
-        height, width = pixels.shape[:2]
-        scale = min(SEARCH_SIDE / max(height, width), LARGEST_GROWTH)
-        size = [max(32, round(side * scale / 32) * 32) for side in (width, height)]
-        shrunk = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        return (shrunk.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
-
-
 class SpaceKeeper:
     """RapidOCR's CTC decoder, told to take a space where the network half sees one ("HELLOWORLD")."""
 
@@ -190,8 +201,31 @@ def words_on_white(text: str) -> np.ndarray:
 
 
 def looks_unread(line: OcrLine, width_in_heights: float) -> bool:
-    """Doubtful, or far fewer characters than the line's length has room for: what Tamil does to RapidOCR."""
-    return line.confidence < UNSURE or len(line.text.replace(" ", "")) < LEAST_DENSITY * width_in_heights
+    """Doubtful, or with few letters: what Tamil does to RapidOCR."""
+    return line.confidence < UNSURE or has_few_letters(line.text, width_in_heights)
+
+
+def add_frame(known: list[OcrLine], read: list[OcrLine], frame: int) -> list[OcrLine]:
+    """`known` and what `read`, the lines of a later frame, says beyond them.
+
+    A line that stays is kept once, one that grows (as if typed) in its last form.
+    """
+    together, earlier = list(known), len(known)
+    for line in (replace(line, frame=frame) for line in read):
+        if any(_says(other.text, line.text) for other in together[:earlier]):
+            continue
+        shorter = next((number for number in range(earlier) if _says(line.text, together[number].text)), None)
+        if shorter is None:
+            together.append(line)
+        else:
+            together[shorter] = line
+    return together
+
+
+def _says(text: str, other: str) -> bool:
+    """Whether `text` has the words of `other` in it, but for a letter or two that were misread."""
+    words, others = (f" {' '.join(WORD.findall(said.casefold()))} " for said in (text, other))
+    return others in words or SequenceMatcher(None, words, others).ratio() > SAME_LINE
 
 
 def meme_text(lines: list[OcrLine]) -> str:
@@ -199,5 +233,8 @@ def meme_text(lines: list[OcrLine]) -> str:
     return " ".join(line.text for line in lines if not WATERMARK.match(line.text))
 
 
-def _is_sure(line: OcrLine) -> bool:
-    return line.engine == "tesseract" or line.confidence >= KEPT_CONFIDENCE
+def _is_sure(line: OcrLine, reading: Reading, angle: float) -> bool:
+    """What runs down, up or backwards is most often no text: RapidOCR has to be sure of it."""
+    if line.engine == "tesseract":
+        return True
+    return line.confidence >= KEPT_CONFIDENCE if np.cos(np.radians(angle)) > 0.5 else reading.worth >= UNSURE

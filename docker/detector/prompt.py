@@ -9,10 +9,12 @@ a turn marker, end its block or reach the answer position. Prefix and suffix are
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from detector.settings import DetectorSettings, UnusableSetting
+from detector.text_windows import text_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -127,16 +129,34 @@ def build_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) -> Scor
     return prompt
 
 
-def view_suffixes(prompt: ScoringPrompt, text: str, caption: str | None, max_tokens: int) -> dict[str, list[int]]:
-    """Token ids behind the policy for each view that there is: no text, no text view; no caption, no image view."""
-    suffixes = {}
+@dataclass(frozen=True)
+class Views:
+    """What is scored of a meme."""
+
+    suffixes: dict[str, list[list[int]]]  # by view: token ids behind the policy, one list for each window of the text
+    unseen: float  # share of the text that is in no window
+
+
+def view_windows(prompt: ScoringPrompt, text: str, caption: str | None, max_tokens: int) -> Views:
+    """Each view that there is (no text, no text view; no caption, no image view), in windows of at most `max_tokens`.
+
+    A text that has room is one window. The question behind it is never cut.
+    """
+    suffixes: dict[str, list[list[int]]] = {}
+    unseen: list[float] = []
     for name, template in prompt.views.items():
         needs_caption = "{caption}" in template
         if (needs_caption and caption is None) or (not needs_caption and not text.strip()):
             continue
-        view = " ".join(template.format(text=text, caption=caption or "").split())
-        suffixes[name] = view_ids(prompt, view, max_tokens)
-    return suffixes
+        written = partial(_view_text, template, caption or "")
+        windows, left_out = text_windows(text, lambda part, of=written: content_ids(prompt, of(part)), max_tokens)
+        suffixes[name] = [view_ids(prompt, written(window), max_tokens) for window in windows]
+        unseen.append(left_out)
+    return Views(suffixes, min(unseen, default=0.0))
+
+
+def _view_text(template: str, caption: str, text: str) -> str:
+    return " ".join(template.format(text=text, caption=caption).split())
 
 
 def view_ids(prompt: ScoringPrompt, content: str, limit: int) -> list[int]:

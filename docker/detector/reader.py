@@ -4,17 +4,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from detector.device import quiet_libraries
-from detector.image_decoding import UnreadableImage, decode_image
+from detector.image_decoding import Frames, UnreadableImage, decode_frames
 from detector.meme import Meme, Stopwatch
-from detector.ocr import OcrEngine, meme_text
+from detector.ocr import OcrEngine, add_frame, meme_text
 from detector.settings import DetectorSettings, UnusableSetting
 
 if TYPE_CHECKING:
     import torch
     from transformers import BlipImageProcessorPil
+
+
+# Levels of grey; below, a frame shows nothing.
+LEAST_CONTRAST = 32
 
 
 class Reader:
@@ -30,37 +35,49 @@ class Reader:
     def read(self, path: str, content: bytes | None = None) -> Meme:
         """The image at a local path, or of these bytes. Never raises: what fails becomes the meme's error."""
         meme = Meme(path)
-        picture = self._decode(meme, content)
-        if picture is not None:
+        frames = self._decode(meme, content)
+        if frames is not None:
+            meme.unseen_frames = frames.unseen
             if self.image_processor:
-                self._make_pixels(meme, picture, self.image_processor)
-            self._read_text(meme, picture)
+                self._make_pixels(meme, frames, self.image_processor)
+            self._read_text(meme, frames)
         return meme
 
-    def _decode(self, meme: Meme, content: bytes | None) -> Image.Image | None:
+    def _decode(self, meme: Meme, content: bytes | None) -> Frames | None:
         try:
             with Stopwatch(meme.milliseconds, "decode"):
-                return decode_image(meme.path, self.max_pixels, content)
+                return decode_frames(meme.path, self.max_pixels, content)
         except UnreadableImage as unreadable:
             meme.fail(unreadable.reason)
         except Exception:  # such as MemoryError
             meme.fail("decoding_failed")
         return None
 
-    def _make_pixels(self, meme: Meme, picture: Image.Image, image_processor: "BlipImageProcessorPil") -> None:
+    def _make_pixels(self, meme: Meme, frames: Frames, image_processor: "BlipImageProcessorPil") -> None:
         try:
             with Stopwatch(meme.milliseconds, "pixels"):
-                meme.pixels = model_pixels(image_processor, picture)
+                meme.pixels = model_pixels(image_processor, worth_a_caption(frames.pictures))
         except Exception:
             meme.fail("caption_failed")
 
-    def _read_text(self, meme: Meme, picture: Image.Image) -> None:
+    def _read_text(self, meme: Meme, frames: Frames) -> None:
         try:
             with Stopwatch(meme.milliseconds, "ocr"):
-                meme.lines = self.ocr.read(picture)
+                for number, picture in zip(frames.numbers, frames.pictures, strict=True):
+                    meme.lines = add_frame(meme.lines, self.ocr.read(picture), number)
         except Exception:
             meme.fail("ocr_failed")
         meme.text = meme_text(meme.lines)
+
+
+def worth_a_caption(pictures: list[Image.Image]) -> Image.Image:
+    """The first frame that is not blank; the first where all are."""
+    return next((picture for picture in pictures if not is_blank(picture)), pictures[0])
+
+
+def is_blank(picture: Image.Image) -> bool:
+    """Of one colour, but for what a JPEG makes of it."""
+    return bool(np.ptp(np.asarray(picture.convert("L")).astype(int)) < LEAST_CONTRAST)
 
 
 def model_pixels(image_processor: "BlipImageProcessorPil", picture: Image.Image) -> "torch.Tensor":

@@ -7,7 +7,7 @@ from detector.captions import Captioner, UnusableCaptioner, load_captioner
 from detector.chat_model import ChatModel, load_chat_model
 from detector.device import pick_device, pick_dtype, quiet_libraries
 from detector.meme import Meme, Stopwatch
-from detector.prompt import UnusableModel, view_suffixes
+from detector.prompt import UnusableModel, view_windows
 from detector.settings import DetectorSettings, UnusableSetting
 
 Given = TypeVar("Given")
@@ -51,21 +51,25 @@ class Scorer:
                 meme.fail("caption_failed")
 
     def _score_views(self, memes: list[Meme]) -> None:
-        """All views of all memes in one go; a meme's probability is the mean of its views'."""
+        """All views of all memes in one go; a meme's probability is the mean of its views'.
+
+        A text beyond the token limit is several windows of a view: the most harmful one counts.
+        """
         prompted: list[tuple[Meme, str, list[int]]] = []
         for meme in memes:
             try:
-                suffixes = view_suffixes(self.chat_model.prompt, meme.text, meme.caption, self.max_text_tokens)
+                views = view_windows(self.chat_model.prompt, meme.text, meme.caption, self.max_text_tokens)
             except Exception:
                 meme.fail("tokenizing_failed")
                 continue
-            prompted += [(meme, view, suffix) for view, suffix in suffixes.items()]
+            meme.unseen_text = views.unseen
+            prompted += [(meme, view, suffix) for view, suffixes in views.suffixes.items() for suffix in suffixes]
         probabilities = in_halves(self.chat_model.probabilities, [suffix for _, _, suffix in prompted])
         for (meme, view, _), probability in zip(prompted, probabilities, strict=True):
             if probability is None or not 0 <= probability <= 1:  # NaN compares false
                 meme.fail("scoring_failed")
             else:
-                meme.views[view] = probability
+                meme.views[view] = max(probability, meme.views.get(view, 0.0))
         for meme in memes:
             scored = list(meme.views.values())
             meme.probability = sum(scored) / len(scored) if scored else self.fallback_probability

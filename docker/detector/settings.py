@@ -42,7 +42,11 @@ class DetectorSettings(ModelFolders):
     )
     max_megapixels: int = Field(120, ge=1, le=2000, description="larger images fall back instead of being decoded")
     max_text_tokens: int | None = Field(
-        None, ge=8, le=8192, description="text beyond so many tokens a view is cut off; scoring.json's limit when unset"
+        None,
+        ge=8,
+        le=8192,
+        description="longest view in tokens; a longer text is several windows, of which the most harmful counts; "
+        "scoring.json's limit when unset",
     )
     tokens_a_row: int = Field(4096, ge=64, le=131_072, description="tokens scored in one packed row")
     max_caption_tokens: int = Field(20, ge=1, le=100, description="longest caption, tokens")

@@ -5,6 +5,7 @@
 At most `ahead` images are on their way at once, so memory does not grow with the number of lines.
 """
 
+import codecs
 import os
 import queue
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from detector.meme import Meme
@@ -110,7 +112,7 @@ class ReadAhead:
 def read_lines(descriptor: int = 0) -> Iterator[bytes]:
     """Lines as they come, without their line end, each cut to MAX_LINE_BYTES + 1; a last line needs no newline."""
     held = bytearray()
-    while chunk := _next_chunk(descriptor):
+    for chunk in _bytes_of_utf16(_chunks(descriptor)):
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             yield _whole_line(held, piece)
@@ -120,11 +122,22 @@ def read_lines(descriptor: int = 0) -> Iterator[bytes]:
         yield _whole_line(held, b"")
 
 
-def _next_chunk(descriptor: int) -> bytes:
+def _chunks(descriptor: int) -> Iterator[bytes]:
     try:
-        return os.read(descriptor, _CHUNK_BYTES)
+        while chunk := os.read(descriptor, _CHUNK_BYTES):
+            yield chunk
     except OSError:  # a closed standard input has no lines
-        return b""
+        return
+
+
+def _bytes_of_utf16(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, in UTF-8 where they are UTF-16, as PowerShell writes lists; no path begins so, since none holds NUL."""
+    first = next(chunks, b"")
+    whole = chain([first], chunks)
+    if first[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or 0 not in first[2:4] or b"\n" in first[2:4]:
+        return whole
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    return (decoder.decode(chunk).encode() for chunk in whole)
 
 
 def _whole_line(held: bytearray, piece: bytes) -> bytes:
@@ -139,5 +152,8 @@ def _hold(held: bytearray, piece: bytes) -> None:
 
 
 def line_to_path(line: bytes) -> str:
-    """A file name is bytes: what is not UTF-8 is kept by surrogate escapes and finds the same file again."""
-    return "" if len(line) > MAX_LINE_BYTES else os.fsdecode(line)
+    """A file name is bytes: what is not UTF-8 is kept by surrogate escapes and finds the same file again.
+
+    A byte order mark belongs to no name; lists that were put together have several.
+    """
+    return "" if len(line) > MAX_LINE_BYTES else os.fsdecode(line.removeprefix(codecs.BOM_UTF8))

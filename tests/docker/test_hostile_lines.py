@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 MISSING, NOT_A_FILE, NOT_AN_IMAGE = "missing", "not_a_file", "not_an_image"
 LINE = re.compile(rb"^[01]\.\d{4}\t[01]$")
@@ -20,7 +20,7 @@ EMPTY, UNREADABLE, TOO_MANY = "empty_path", "unreadable", "too_many_pixels"
 def hostile_lines(folder: Path, picture: Image.Image) -> list[tuple[str, bytes, str | None]]:
     """(kind, line without its newline, reason or None) for well over sixty kinds."""
     kinds = odd_lines(folder, picture)
-    for make in (still_pictures, odd_files, giants):
+    for make in (still_pictures, bad_remarks, odd_files, giants):
         for name, (content, reason) in make(picture).items():
             path = folder / name
             path.write_bytes(content)
@@ -55,6 +55,8 @@ def odd_lines(folder: Path, picture: Image.Image) -> list[tuple[str, bytes, str 
             picture.save(file, "PNG")
         kinds.append((kind, here + b"/" + name, None))
     return kinds + [
+        ("byte_order_mark", b"\xef\xbb\xbf" + os.fsencode(good), None),
+        ("byte_order_mark_crlf", b"\xef\xbb\xbf" + os.fsencode(good) + b"\r", None),
         ("crlf", os.fsencode(good) + b"\r", None),
         ("dots", here + b"/./../" + folder.name.encode() + b"/good.png", None),
         ("empty", b"", EMPTY),
@@ -127,6 +129,18 @@ def still_pictures(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "lab.tif": encoded(picture.convert("LAB"), "TIFF"),
         "exif.jpg": encoded(picture, "JPEG", exif=rotated),
         "progressive.jpg": encoded(picture, "JPEG", progressive=True),
+        "white_on_clear.png": encoded(letters_on_nothing(), "PNG"),
+        "white_on_clear_palette.png": encoded(letters_on_nothing().quantize(8), "PNG"),
+        "white_on_clear.webp": encoded(letters_on_nothing(), "WEBP", lossless=True),
+        "white_on_clear.gif": encoded(letters_on_nothing(), "GIF"),
+        "tall.png": encoded(picture.resize((96, 1800)), "PNG"),
+        "upside_down.png": encoded(picture.transpose(Image.Transpose.ROTATE_180), "PNG"),
+        "sideways.png": encoded(picture.transpose(Image.Transpose.ROTATE_90), "PNG"),
+        "tilted.png": encoded(picture.rotate(7, expand=True, fillcolor="white"), "PNG"),
+        "blank_first.gif": encoded(Image.new("RGB", picture.size), "GIF", save_all=True, append_images=[picture]),
+        "blank_first.webp": encoded(Image.new("RGB", picture.size), "WEBP", save_all=True, append_images=[picture]),
+        "many_frames.gif": encoded(picture, "GIF", save_all=True, append_images=[*turns(picture)] * 9),
+        "cut_animation.gif": encoded(picture, "GIF", save_all=True, append_images=[*turns(picture)])[:-900],
         "animated.gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         "animated.webp": encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
         "animated.png": encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]),
@@ -143,6 +157,32 @@ def still_pictures(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "bad_exif.jpg": encoded(picture, "JPEG", exif=b"Exif\0\0xx"),
         "cut.png": encoded(Image.effect_noise((64, 64), 60), "PNG")[:-400],
         "cut.jpg": encoded(picture.resize((480, 320)), "JPEG")[:-700],
+    }
+    return {name: (content, None) for name, content in found.items()}
+
+
+def letters_on_nothing() -> Image.Image:
+    """White ones, which are gone where the clear ground becomes white."""
+    picture = Image.new("RGBA", (120, 60))
+    ImageDraw.Draw(picture).text((8, 8), "HELLO", font=ImageFont.load_default(32), fill="white")
+    return picture
+
+
+def turns(picture: Image.Image) -> list[Image.Image]:
+    return [picture.rotate(angle) for angle in (90, 180, 270)]
+
+
+def bad_remarks(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
+    """Pictures that any viewer shows, with comments or profiles that Pillow refuses the whole file for."""
+    png, jpeg = encoded(picture, "PNG"), encoded(picture, "JPEG")
+    comment = chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(900_000)))
+    found = {
+        "comments.png": png[:33] + comment * 80 + png[33:],
+        "comments_at_the_end.png": png[:-12] + comment * 80 + png[-12:],
+        "odd_comment.png": png[:33] + chunk(b"zTXt", b"c\0\x07?") + png[33:],
+        "odd_profile.png": png[:33] + chunk(b"iCCP", b"c\0\x05?") + png[33:],
+        "odd_profile.jpg": jpeg[:2] + b"\xff\xe2\0\x0eICC_PROFILE\0" + jpeg[2:],
+        "odd_adobe.jpg": jpeg[:2] + b"\xff\xee\0\x07Adobe" + jpeg[2:],
     }
     return {name: (content, None) for name, content in found.items()}
 
@@ -190,12 +230,13 @@ def giants(picture: Image.Image) -> dict[str, tuple[bytes, str | None]]:
     }
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 def png_claiming(width: int, height: int) -> bytes:
     """A PNG of a few bytes that says it is this large."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     rows = zlib.compress(bytes(100_000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -220,4 +261,4 @@ def test_hostile_lines_each_get_their_line_and_reason(run_script, models, draw_m
     assert found == {kind: reason for kind, _, reason in kinds}
     assert [line == b"0.7777\t1" for line in lines] == [reason is not None for _, _, reason in kinds]
     for (_, line, _), proof in zip(kinds, evidence, strict=True):
-        assert os.fsencode(proof["path"]) in (line.removesuffix(b"\r"), b"")
+        assert os.fsencode(proof["path"]) in (line.removesuffix(b"\r").removeprefix(b"\xef\xbb\xbf"), b"")

@@ -26,6 +26,8 @@ EVIDENCE = {
     "probability_image_text",
     "probability",
     "label",
+    "unseen_frames",
+    "unseen_text",
     "error",
     "milliseconds",
 }
@@ -86,7 +88,7 @@ def test_the_evidence_has_the_fields_that_are_promised(watched):
     for proof in evidence[:3]:
         views = proof["probability_text"], proof["probability_image_text"]
         assert proof["probability"] == pytest.approx(sum(views) / 2)
-        assert proof["ocr"][0].keys() == {"text", "confidence", "box", "engine"}
+        assert proof["ocr"][0].keys() == {"text", "confidence", "box", "engine", "frame"}
         assert proof["milliseconds"].keys() == {"decode", "pixels", "ocr", "caption", "score"}
 
 

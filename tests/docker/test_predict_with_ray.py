@@ -31,6 +31,8 @@ COLUMNS = [
     "probability_image_text",
     "caption",
     "text",
+    "unseen_frames",
+    "unseen_text",
     "error",
     "milliseconds",
 ]

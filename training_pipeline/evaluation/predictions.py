@@ -12,7 +12,7 @@ import numpy as np
 from guard.model_folder import Scoring
 from guard.output_files import finished_file
 from guard.scores import meme_probabilities, predicted_labels, view_margins, view_probabilities
-from guard.template import GuardPrompt, encode_memes, view_texts
+from guard.template import GuardPrompt, encode_windows, view_texts
 from memes.rows import MemeRow
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Scores:
     margins: list[np.ndarray]  # per row, logit(offensive) - logit(ok) by view, float32 [views]
     names: list[list[str]]  # per row, the names of its views
-    cut_rows: int
+    unseen: list[float]  # per row, the share of its text that was in no window
     milliseconds: float  # a row
 
     def by_view(self, temperature: float) -> list[dict[str, float]]:
@@ -36,16 +36,19 @@ class Scores:
 
 def score_rows(model: "PreTrainedModel", prompt: GuardPrompt, rows: list[MemeRow]) -> Scores:
     started = time.monotonic()
-    memes = encode_memes(prompt, rows)
-    margins = view_margins(model, prompt, memes)
-    cut = sum(meme.cut_tokens > 0 for meme in memes)
+    encoded = [encode_windows(prompt, row) for row in rows]
+    by_window = iter(view_margins(model, prompt, [view for views, _ in encoded for view in views]))
+    # The most harmful window is the view's.
+    margins = [np.array([next(by_window).max() for _ in views], dtype=np.float32) for views, _ in encoded]
+    unseen = [share for _, share in encoded]
     print(
-        f"{len(rows)} rows scored, {cut} of them cut to {prompt.max_text_tokens} tokens, "
+        f"{len(rows)} rows scored, {sum(share > 0 for share in unseen)} of them with text beyond all windows of "
+        f"{prompt.max_text_tokens} tokens, "
         f"{sum(not len(views) for views in margins)} without text and caption",
         file=sys.stderr,
     )
     names = [list(view_texts(prompt, row["text"], row["image"])) for row in rows]
-    return Scores(margins, names, cut, 1000 * (time.monotonic() - started) / len(rows))
+    return Scores(margins, names, unseen, 1000 * (time.monotonic() - started) / len(rows))
 
 
 def write_predictions(path: Path, rows: list[MemeRow], scores: Scores, scoring: Scoring) -> None:
@@ -53,13 +56,14 @@ def write_predictions(path: Path, rows: list[MemeRow], scores: Scores, scoring: 
     labels = predicted_labels(probabilities, scoring["threshold"])
     views = scores.by_view(scoring["temperature"])
     with finished_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-        for row, of_views, probability, label in zip(rows, views, probabilities.tolist(), labels.tolist(), strict=True):
-            record = evidence_record(row, of_views, probability, label, scores.milliseconds)
+        answers = zip(rows, views, probabilities.tolist(), labels.tolist(), scores.unseen, strict=True)
+        for row, of_views, probability, label, unseen in answers:
+            record = evidence_record(row, of_views, probability, label, unseen, scores.milliseconds)
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def evidence_record(
-    row: MemeRow, views: dict[str, float], probability: float, label: int, milliseconds: float
+    row: MemeRow, views: dict[str, float], probability: float, label: int, unseen: float, milliseconds: float
 ) -> dict[str, Any]:
     """predict.py's record, with what is known of the row; there is no picture, so no path and nothing read from it."""
     return {
@@ -72,6 +76,8 @@ def evidence_record(
         "probability_image_text": views.get("image_text"),
         "probability": probability,
         "label": label,
+        "unseen_frames": 0.0,
+        "unseen_text": round(unseen, 4),
         "error": None if views else "nothing_to_score",
         "milliseconds": {"score": round(milliseconds, 1)},
         "gold": row["label"],

@@ -9,12 +9,14 @@ refuses otherwise.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from guard.attaching import POLICY_FILE, attach_guard
 from guard.chat_text import SENTINEL, around, render, tokens_after
 from guard.model_folder import Scoring, read_scoring
+from guard.text_windows import text_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -132,6 +134,22 @@ def encode_memes(prompt: GuardPrompt, memes: Iterable[Meme]) -> list[EncodedMeme
         views = [encode_view(prompt, text, prompt.max_text_tokens) for text in texts]
         encoded.append(EncodedMeme([ids for ids, _ in views], int(meme["label"]), sum(cut for _, cut in views)))
     return encoded
+
+
+def encode_windows(prompt: GuardPrompt, meme: Meme) -> tuple[list[EncodedMeme], float]:
+    """(each view that a meme has, as predict.py asks it: a suffix for each window; share of its text in no window)."""
+    views, unseen, limit = [], [], prompt.max_text_tokens
+    for name in view_texts(prompt, meme["text"], meme["image"]):
+        written = partial(_view_text, prompt.views[name], meme["image"])
+        windows, left_out = text_windows(meme["text"], lambda part, of=written: encode_content(prompt, of(part)), limit)
+        suffixes = [encode_view(prompt, written(window), limit)[0] for window in windows]
+        views.append(EncodedMeme(suffixes, int(meme["label"]), cut_tokens=0))
+        unseen.append(left_out)
+    return views, min(unseen, default=0.0)
+
+
+def _view_text(template: str, caption: str | None, text: str) -> str:
+    return " ".join(template.format(text=text, caption=caption).split())
 
 
 def encode_view(prompt: GuardPrompt, content: str, limit: int) -> tuple[list[int], int]:

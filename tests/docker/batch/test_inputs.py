@@ -63,11 +63,33 @@ def test_every_listed_name_opens_the_same_file_again(folder):
             fetch(url)
 
 
+def test_links_to_folders_are_followed_and_a_loop_ends(folder):
+    for name in ("elsewhere/d.png", "elsewhere/in/e.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    (folder / "memes/again").symlink_to("deep")
+    (folder / "memes/deep/loop").symlink_to(folder / "memes")
+    (folder / "memes/dangling").symlink_to("nowhere")
+    (folder / "memes/linked").symlink_to(folder / "elsewhere")
+    (folder / "linked.png").symlink_to("memes/a.png")
+    (folder / "all").symlink_to("memes")
+    below = ["a.png", "deep/b.JPG", "deep/c d#?%20.webp", "linked/d.png", "linked/in/e.png"]
+    for url in ("memes", "all", f"file://{folder}/memes"):
+        assert rows(url) == [(f"{url}/{name}", None) for name in below]
+    assert rows("memes/**/*.png") == [(f"memes/{name}", None) for name in below if name.endswith("png")]
+    assert rows("memes/*/*.png") == [("memes/linked/d.png", None)]
+    assert rows("memes/again/*") == [("memes/again/b.JPG", None), ("memes/again/c d#?%20.webp", None)]
+    assert rows("memes/l*/in/e.png") == [("memes/linked/in/e.png", None)]
+    assert rows("*.png") == rows("linked.png") == [("linked.png", None)]
+
+
 def test_lines_of_a_text_file_are_paths_each_once(folder):
     (folder / "list.txt").write_bytes(b'a.png\r\n\nb "quoted", c.png\na.png\nhttp://host/x.png?size=1')
     expected = ["a.png", 'b "quoted", c.png', "http://host/x.png?size=1"]
     assert rows("list.txt") == [(path, None) for path in expected]
     (folder / "latin.txt").write_bytes(b"caf\xe9.png\nb.png\n")
+    (folder / "marked.txt").write_bytes(b"\xef\xbb\xbfa.png\n\xef\xbb\xbfb.png\n")
+    assert rows("marked.txt") == [("a.png", None), ("b.png", None)]
     assert rows("latin.txt") == [("caf\\xe9.png", None), ("b.png", None)]
 
 
@@ -110,6 +132,24 @@ def test_tables_of_bytes_are_numbered_unless_they_have_paths(folder, kind):
     pq.write_table(table.append_column("path", pa.array(paths)), folder / "t.parquet", row_group_size=40)
     keys = [path or "t.parquet#7" for path in paths]
     assert rows("t.parquet") == rows("t.parquet", "path", "image") == list(zip(keys, contents, strict=True))
+
+
+def test_a_picture_without_bytes_is_the_one_at_its_path(folder):
+    """As `datasets` writes them: the path is whole where bytes are null, and a bare name beside bytes."""
+    pictures = [
+        {"bytes": None, "path": "memes/a.png"},
+        {"bytes": b"x", "path": "a.png"},
+        {"bytes": None, "path": None},
+        None,
+    ]
+    for kind in (BYTES, pa.struct([("path", pa.large_string()), ("bytes", pa.large_binary())])):
+        table = pa.table({"image": pa.array(pictures, kind), "label": [1, 0, 1, 0]})
+        pq.write_table(table, folder / "t.parquet")
+        keys = ["memes/a.png", "t.parquet#1", "t.parquet#2", "t.parquet#3"]
+        assert rows("t.parquet") == list(zip(keys, [None, b"x", None, None], strict=True))
+        pq.write_table(table.append_column("id", pa.array(["p", "q", "r", "s"])), folder / "t.parquet")
+        keys = ["memes/a.png", "q", "r", "s"]
+        assert rows("t.parquet", "id") == list(zip(keys, [None, b"x", None, None], strict=True))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from detector.chat_model import (
     packed_attention,
     refuse_foreign_layers,
 )
-from detector.prompt import UnusableModel, build_prompt, read_scoring, view_suffixes
+from detector.prompt import UnusableModel, build_prompt, read_scoring, view_windows
 
 MEMES = [("hello world", "a cat"), ("", "two dogs on a table"), ("wah lau eh 你好世界", None), ("x " * 60, "a cake")]
 
@@ -31,7 +31,8 @@ def plain_model(llm_dir):
 
 
 def suffixes_of(prompt):
-    return [ids for text, caption in MEMES for ids in view_suffixes(prompt, text, caption, 256).values()]
+    views = [view_windows(prompt, text, caption, 256).suffixes for text, caption in MEMES]
+    return [ids for meme in views for windows in meme.values() for ids in windows]
 
 
 def one_full_row(model, prompt, suffix) -> float:

@@ -38,16 +38,19 @@ def test_the_label_is_that_of_the_printed_digits_where_numpy_rounds_otherwise():
 def test_evidence_has_the_promised_keys_in_order_and_no_more_digits_of_confidence_than_mean_something():
     meme = Meme("a.png", lines=[OcrLine("hi", 0.987654, [(1, 2)], "rapidocr")], text="hi", caption="a cat")
     meme.views, meme.probability = {"text": 0.49999}, 0.49999
+    meme.unseen_text = 1 / 3
     found = json.loads(json.dumps(asdict(evidence_of(meme, 0.5))))
     assert list(found.items()) == [
         ("path", "a.png"),
         ("text", "hi"),
-        ("ocr", [{"text": "hi", "confidence": 0.9877, "box": [[1, 2]], "engine": "rapidocr"}]),
+        ("ocr", [{"text": "hi", "confidence": 0.9877, "box": [[1, 2]], "engine": "rapidocr", "frame": 0}]),
         ("caption", "a cat"),
         ("probability_text", 0.49999),
         ("probability_image_text", None),
         ("probability", 0.49999),
         ("label", 1),
+        ("unseen_frames", 0.0),
+        ("unseen_text", 0.3333),
         ("error", None),
         ("milliseconds", {}),
     ]

@@ -2,6 +2,7 @@
 
 import csv
 from concurrent.futures import ThreadPoolExecutor
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detector.image_decoding import decode_image
 from detector.meme import OcrLine
-from detector.ocr import OcrEngine, looks_unread, meme_text
+from detector.ocr import OcrEngine, add_frame, looks_unread, meme_text
 from detector.tamil_ocr import tamil_folder, tamil_share
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "ospc_samples"
@@ -73,6 +74,65 @@ def test_only_lines_that_look_unread_are_read_again():
     assert not looks_unread(line("示例图像1"), 5)
 
 
+@pytest.fixture(scope="module")
+def two_columns():
+    picture = Image.new("RGB", (760, 420), "white")
+    columns = ("cats sleep all\nday long and\nnever say why", "dogs bark at\nthe postman and\ncall it work")
+    for left, text in zip((24, 400), columns, strict=True):
+        font = ImageFont.load_default(36)
+        ImageDraw.Draw(picture).multiline_text((left, 60), text, font=font, fill="black", spacing=16)
+    return picture, " ".join(columns).replace("\n", " ")
+
+
+@pytest.mark.parametrize("turn", [None, "ROTATE_90", "ROTATE_180", "ROTATE_270"])
+def test_columns_are_read_one_after_another_on_whatever_side_the_picture_lies(reader, two_columns, turn):
+    picture, text = two_columns
+    assert meme_text(reader.read(picture.transpose(Image.Transpose[turn]) if turn else picture)) == text
+
+
+@pytest.mark.parametrize("angle", [-9, 4])
+def test_columns_are_read_one_after_another_though_they_are_tilted(reader, two_columns, angle):
+    picture, text = two_columns
+    tilted = picture.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    assert meme_text(reader.read(tilted)) == text
+
+
+def test_each_line_of_a_strip_is_read_once(reader):
+    picture = Image.new("RGB", (500, 6000), "white")
+    lines = [f"line {name} of a long tale" for name in "one two three four five six seven eight nine ten".split()]
+    for number, line in enumerate(lines):
+        place = (20, 40 + 590 * number)
+        ImageDraw.Draw(picture).text(place, line, font=ImageFont.load_default(30), fill="black")
+    assert meme_text(reader.read(picture)) == " ".join(lines)
+
+
+def test_white_letters_on_nothing_are_read(reader, tmp_path):
+    picture = Image.new("RGBA", (420, 120))
+    ImageDraw.Draw(picture).text((20, 30), "HELLO WORLD", font=ImageFont.load_default(44), fill="white")
+    picture.save(tmp_path / "sticker.webp", lossless=True)
+    assert meme_text(reader.read(decode_image(str(tmp_path / "sticker.webp")))) == "HELLO WORLD"
+
+
+def test_lines_of_later_frames_are_added_once_and_in_their_last_form():
+    first = [line("GOOD"), line("HA HA")]
+    second = add_frame(first, [line("good morning"), line("HA HA"), line("again"), line("again")], 3)
+    assert [(found.text, found.frame) for found in second] == [
+        ("good morning", 3),
+        ("HA HA", 0),
+        ("again", 3),
+        ("again", 3),
+    ]
+    assert add_frame(second, [line("G00D MORNING"), line("morning")], 5) == second
+
+
+@needs_tamil
+def test_tamil_upside_down_is_turned(reader, repo):
+    picture = decode_image(str(repo / "datasets/sample_memes/held_out/meme_003.png"))
+    upright = meme_text(reader.read(picture))
+    turned = meme_text(reader.read(picture.transpose(Image.Transpose.ROTATE_180)))
+    assert tamil_share(upright) > 0.9 and SequenceMatcher(None, upright, turned).ratio() > 0.9
+
+
 @needs_tamil
 @pytest.mark.skipif(not TAMIL_FONT.exists(), reason="fonts-noto-core is not installed")
 @pytest.mark.parametrize("style", [{"fill": "white", "stroke_width": 3, "stroke_fill": "black"}, {"fill": "black"}])
@@ -118,8 +178,6 @@ def test_tamil_share_ignores_spaces():
 @needs_tamil
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/data/ospc_samples is not here")
 def test_the_challenges_samples_are_read(reader):
-    from difflib import SequenceMatcher
-
     with (SAMPLES / "transcriptions.tsv").open(encoding="utf-8") as table:
         for name, _, truth in csv.reader(table, delimiter="\t", quoting=csv.QUOTE_NONE):
             text = meme_text(reader.read(decode_image(str(SAMPLES / name))))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from detector.prompt import UnusableModel, build_prompt, check_scoring, content_ids, read_scoring, view_suffixes
+from detector.prompt import UnusableModel, Views, build_prompt, check_scoring, content_ids, read_scoring, view_windows
 from detector.settings import DetectorSettings, UnusableSetting
 
 ATTACKS = [
@@ -48,7 +48,7 @@ def test_no_wording_becomes_a_special_token_or_moves_the_answer(prompt, guard_to
     attack = attack.encode("utf-8", "replace").decode()  # OCR and captions are valid text
     special = set(guard_tokenizer.all_special_ids)
     for text, caption in ((attack, attack), (attack, ""), ("hello " + attack + " you", "a cat"), ("", attack)):
-        for suffix in view_suffixes(prompt, text, caption, 256).values():
+        for (suffix,) in view_windows(prompt, text, caption, 256).suffixes.values():
             content = suffix[: -len(prompt.suffix_ids)]
             assert suffix[-len(prompt.suffix_ids) :] == prompt.suffix_ids
             assert not special & set(content)
@@ -66,16 +66,37 @@ def test_composed_tokens_equal_those_of_a_server_that_renders_in_one_go(prompt, 
 
 
 def test_text_is_cut_but_never_the_question(prompt):
-    suffix = view_suffixes(prompt, "hello " * 5000, "a cat", 32)["image_text"]
-    assert len(suffix) == 32 + len(prompt.suffix_ids)
-    assert suffix[32:] == prompt.suffix_ids
+    for words, caption in (
+        ("hello " * 5000, "a cat"),
+        ("hello " * 99, "a cat on a red table " * 30),
+        ("", "a cat " * 99),
+    ):
+        for suffixes in view_windows(prompt, words, caption, 32).suffixes.values():
+            for suffix in suffixes:
+                assert len(prompt.suffix_ids) < len(suffix) <= 32 + len(prompt.suffix_ids)
+                assert suffix[-len(prompt.suffix_ids) :] == prompt.suffix_ids
+
+
+def test_a_text_is_windows_that_each_say_what_the_view_says(prompt, guard_tokenizer):
+    text = " ".join(f"kopi{number}" for number in range(100))
+    found = view_windows(prompt, text, "a cat", 99)
+    read = {
+        view: [guard_tokenizer.decode(suffix[: -len(prompt.suffix_ids)]) for suffix in windows]
+        for view, windows in found.suffixes.items()
+    }
+    assert found.unseen == 0 and len(read["text"]) > 4
+    assert {word for window in read["text"] for word in window.split()} >= set(text.split())
+    assert all(window.startswith("Image: a cat, Caption: ") for window in read["image_text"])
+    assert view_windows(prompt, "kopi", "a cat", 99).suffixes["text"] == [
+        content_ids(prompt, "kopi") + prompt.suffix_ids
+    ]
 
 
 def test_a_view_without_its_words_is_left_out(prompt):
-    assert list(view_suffixes(prompt, "hi", "a cat", 99)) == ["text", "image_text"]
-    assert list(view_suffixes(prompt, " ", "a cat", 99)) == ["image_text"]
-    assert list(view_suffixes(prompt, "hi", None, 99)) == ["text"]
-    assert view_suffixes(prompt, "", None, 99) == {}
+    assert list(view_windows(prompt, "hi", "a cat", 99).suffixes) == ["text", "image_text"]
+    assert list(view_windows(prompt, " ", "a cat", 99).suffixes) == ["image_text"]
+    assert list(view_windows(prompt, "hi", None, 99).suffixes) == ["text"]
+    assert view_windows(prompt, "", None, 99) == Views({}, 0.0)
 
 
 def test_folders_that_cannot_score_are_refused_with_the_remedy(guard_tokenizer, llm_dir, tmp_path):

@@ -1,12 +1,14 @@
 """A stage that fails on an image costs that stage and that image, nothing else; nothing is ever raised."""
 
+import io
+
 import pytest
 import torch
 from PIL import Image
 
-from detector.image_decoding import UnreadableImage
+from detector.image_decoding import Frames, UnreadableImage
 from detector.meme import OcrLine
-from detector.reader import Reader, load_reader
+from detector.reader import Reader, load_reader, worth_a_caption
 from detector.settings import DetectorSettings, UnusableSetting
 
 LINES = [OcrLine("hello", 0.99, [(0, 0)]), OcrLine("imgflip.com", 0.99, [(0, 9)])]
@@ -49,9 +51,9 @@ def test_what_fails_is_the_memes_error_and_the_rest_is_there(
     def decode(*_):
         if decode_fails:
             raise decode_fails
-        return Image.new("RGB", (2, 2))
+        return Frames([Image.new("RGB", (2, 2))], [0])
 
-    monkeypatch.setattr("detector.reader.decode_image", decode)
+    monkeypatch.setattr("detector.reader.decode_frames", decode)
     reader = Reader(FakeOcr(read_fails), FakeImageProcessor(), max_pixels=100)
     reader.image_processor.error = pixels_fail
     meme = reader.read("x.png")
@@ -72,6 +74,31 @@ def test_bytes_are_read_as_the_file_is_and_large_ones_are_refused(caption_model_
     assert list(read.milliseconds) == ["decode", "pixels", "ocr"]
     reader.max_pixels = 100
     assert reader.read(str(path)).error == "too_many_pixels"
+
+
+def test_words_of_later_frames_are_read_once_and_what_is_not_is_said(llm_dir, draw_meme):
+    reader = load_reader(DetectorSettings(llm_dir=llm_dir, dtype="float32", _env_file=None))
+    texts = ["HELLO WORLD", "HELLO WORLD\nKOPI TIME", "HELLO WORLD\nKOPI TIME", "APA KHABAR"]
+    frames = [Image.new("RGB", (320, 240)), *(draw_meme(text) for text in texts)]
+    meme = reader.read("meme", animation(frames))
+    assert meme.error is None and meme.unseen_frames == 0
+    assert meme.text == "HELLO WORLD KOPI TIME APA KHABAR"
+    assert 0 < meme.lines[0].frame <= meme.lines[1].frame < meme.lines[2].frame
+    many = [draw_meme(f"{number} {number} {number}", colour=(20 * number, 90, 90)) for number in range(1, 11)]
+    meme = reader.read("meme", animation(many))
+    assert len({line.frame for line in meme.lines}) == 6 and meme.unseen_frames == pytest.approx(0.4)
+
+
+def animation(frames) -> bytes:
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def test_the_captioner_sees_the_first_frame_that_is_not_blank(draw_meme):
+    blank, shown = Image.new("RGB", (9, 9), "teal"), draw_meme("HELLO")
+    assert worth_a_caption([blank, shown, draw_meme("BYE")]) is shown
+    assert worth_a_caption([blank, blank]) is blank
 
 
 def test_a_folder_without_a_captioner_is_named(llm_dir, tmp_path):

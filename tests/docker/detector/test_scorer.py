@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from detector.meme import Meme
+from detector.prompt import Views, content_ids, view_windows
 from detector.scorer import Scorer, load_scorer
 from detector.settings import DetectorSettings, UnusableSetting
 
@@ -35,9 +36,9 @@ def scorer_of(monkeypatch):
     def suffixes(prompt, text, caption, max_tokens):
         if text == "untokenizable":
             raise ValueError
-        return {name: [words] for name, words in (("text", text), ("image_text", caption)) if words}
+        return Views({name: [[words]] for name, words in (("text", text), ("image_text", caption)) if words}, 0.0)
 
-    monkeypatch.setattr("detector.scorer.view_suffixes", suffixes)
+    monkeypatch.setattr("detector.scorer.view_windows", suffixes)
     return lambda probabilities: Scorer(FakeCaptioner(), FakeChatModel(probabilities), 0.5, 0.7, 256)
 
 
@@ -87,10 +88,27 @@ def test_settings_take_effect_and_scoring_json_counts_where_they_are_unset(llm_d
     assert (by_model.threshold, by_model.max_text_tokens, by_model.fallback_probability) == (0.5, 256, 0.5)
     told = loaded(llm_dir, caption_model_dir, threshold=0.0, max_text_tokens=16, fallback_probability=0.25)
     assert (told.threshold, told.max_text_tokens, told.fallback_probability) == (0.0, 16, 0.25)
-    for scorer, is_cut in ((by_model, False), (told, True)):
-        memes = [Meme(end, text="durian and kopi " * 8 + end) for end in ("shiok leh", "apa khabar")]
-        scorer.score(memes)
-        assert (memes[0].probability == pytest.approx(memes[1].probability, abs=1e-6)) == is_cut
+    memes = [Meme("long", text="durian and kopi " * 8) for _ in range(2)]
+    for meme, scorer in zip(memes, (by_model, told), strict=True):
+        scorer.score([meme])
+    assert memes[0].probability != pytest.approx(memes[1].probability, abs=1e-6)
+
+
+def test_what_stands_behind_the_token_limit_counts(llm_dir, caption_model_dir):
+    """The most harmful window is a view's probability; what is in no window is said."""
+    scorer = loaded(llm_dir, caption_model_dir, max_text_tokens=64)
+    harmless, alone = "durian and kopi " * 90, Meme("alone", text="wah lau eh")
+    prompt = scorer.chat_model.prompt
+    assert len(content_ids(prompt, harmless)) > 250
+    ends = [Meme(end, text=harmless + end) for end in ("", "wah lau eh this one damn shiok leh")]
+    scorer.score([alone, *ends])
+    assert ends[1].probability != pytest.approx(ends[0].probability, abs=0.001)
+    assert all(meme.unseen_text == 0 for meme in (alone, *ends))
+    windows = view_windows(prompt, ends[1].text, None, 64).suffixes["text"]
+    assert ends[1].views["text"] == pytest.approx(max(scorer.chat_model.probabilities(windows)), abs=1e-5)
+    endless = Meme("endless", text=harmless * 20)
+    scorer.score([endless])
+    assert 0.5 < endless.unseen_text < 1 and endless.error is None
 
 
 def test_models_that_cannot_be_loaded_are_named(llm_dir, caption_model_dir, tmp_path):

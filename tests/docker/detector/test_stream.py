@@ -42,6 +42,26 @@ def test_every_line_is_kept_once(content, expected, tmp_path):
     assert lines_of(content, tmp_path) == expected
 
 
+def test_a_byte_order_mark_belongs_to_no_path(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    lists = mark + b"/memes/a.png\r\n" + mark + b"caf\xe9.png\n/memes/a.png\n" + mark + b"\n"  # two lists and an end
+    paths = [line_to_path(line) for line in lines_of(lists, tmp_path)]
+    assert paths == ["/memes/a.png", "caf\udce9.png", "/memes/a.png", ""]
+
+
+@pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be"])
+def test_a_list_that_powershell_wrote_has_the_same_paths(coding, tmp_path):
+    """It writes UTF-16; so long a list comes in several chunks."""
+    paths = ["C:\\memes\\a.png", "猫 🐱.png", *(f"/memes/{number:05}.png" for number in range(5000))]
+    content = ("\ufeff" + "".join(f"{path}\r\n" for path in paths)).encode(coding)
+    assert [line_to_path(line) for line in lines_of(content, tmp_path)] == paths
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"\xff\xfe.png\n", b"\xff\xfe\n\x00\n", b"\xfe\xff\x00\n"])
+def test_bytes_that_only_begin_like_utf16_stay_as_they_are(content, tmp_path):
+    assert lines_of(content, tmp_path) == content.splitlines()
+
+
 def test_an_endless_line_is_one_line_of_bounded_size(tmp_path):
     found = lines_of(b"x" * 3_000_000 + b"\ny\n", tmp_path)
     assert [len(line) for line in found] == [MAX_LINE_BYTES + 1, 1]
