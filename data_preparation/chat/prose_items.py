@@ -116,25 +116,25 @@ def _with_values(labels: list[Label], lines: list[str]) -> Iterator[Labelled]:
     for label, following in zip(labels, [*labels[1:], None], strict=True):
         seen[label.kind] += 1
         between = lines[label.line + 1 : following.line if following else len(lines)]
-        value, left = _value(label.rest, between, following is None, seen[label.kind] + 1)
-        if following and value is not None and not _is_something_else(left, headed):
+        value, left, is_closed = _value(label.rest, between, following is None, seen[label.kind] + 1)
+        if following and not is_closed and not _is_something_else(left, headed):
             value = None
         yield Labelled(label.kind, value, gap, label.number)
         is_parted = any(line.strip() for line in left) or following is not None and following.is_marked
         gap = BOUNDARY if is_parted else BLANK_LINE if left else 0
 
 
-def _value(rest: str, lines: list[str], is_last: bool, next_number: int) -> tuple[str | None, list[str]]:
-    """The value that begins with `rest`, and the lines below that are none of it."""
+def _value(rest: str, lines: list[str], is_last: bool, next_number: int) -> tuple[str | None, list[str], bool]:
+    """The value that begins with `rest`, the lines below that are none of it, and whether quotes say that it ends."""
     if not rest.strip(" \t*_"):
         opens = next((index for index, line in enumerate(lines) if line.strip()), None)
         if opens is None or RULE.fullmatch(lines[opens]) or HEADING.fullmatch(lines[opens]):
-            return "", lines
+            return "", lines, True
         rest, lines = lines[opens].lstrip(" \t>"), lines[opens + 1 :]
     for count in range(len(lines) + 1):
         quoted = _inside_quotes("\n".join([rest, *lines[:count]]))
         if quoted is not None:
-            return quoted, lines[count:]
+            return quoted, lines[count:], True
     taken = [rest]
     for line in lines:
         if not line.strip() or _ends_value(line, is_last, next_number):
@@ -142,7 +142,7 @@ def _value(rest: str, lines: list[str], is_last: bool, next_number: int) -> tupl
         if NUMBERED.match(line):  # a list inside the text: its numbers are none of the memes'
             next_number = 0
         taken.append(line)
-    return _bare("\n".join(line.strip() for line in taken)), lines[len(taken) - 1 :]
+    return _bare("\n".join(line.strip() for line in taken)), lines[len(taken) - 1 :], False
 
 
 def _inside_quotes(text: str) -> str | None:
@@ -159,7 +159,7 @@ def _inside_quotes(text: str) -> str | None:
 
 
 def _ends_value(line: str, is_last: bool, next_number: int) -> bool:
-    """Whether a line straight below a value is known for something else; a meme's second line may be nearly anything."""
+    """Whether a line straight below a value is known for something else; most could be the meme's second line."""
     plain = line.replace("’", "'")
     numbered = NUMBERED.match(line)
     return bool(

@@ -7,16 +7,51 @@ and in order; a plain form must give all of them.
 import json
 from itertools import chain
 
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chat.replies import parse_items, read_items
 
+# A machine that does other work, too, is no fault of the parser's.
+fuzzed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 # Words that are structure elsewhere. None opens a value, and none is a label that a person would take for one.
 WORDS = (
-    "hello", "the", "cat", "it's", '"no"', "(again)", "[0]", "{x}", "1.", "Me:", "late,", "you—me", "#1", "**", "_", "|", "'tis",
-    "text", "image", "null", "]", "}", "\\", "/", "<b>", "你好，世界", "மழை", "😀", "I can't", "---", "2)", "}, {", '"', "memes",
-)  # fmt: skip
+    "hello",
+    "the",
+    "cat",
+    "it's",
+    '"no"',
+    "(again)",
+    "[0]",
+    "{x}",
+    "1.",
+    "Me:",
+    "late,",
+    "you—me",
+    "#1",
+    "**",
+    "_",
+    "|",
+    "'tis",
+    "text",
+    "image",
+    "null",
+    "]",
+    "}",
+    "\\",
+    "/",
+    "<b>",
+    "你好，世界",
+    "மழை",
+    "😀",
+    "I can't",
+    "---",
+    "2)",
+    "}, {",
+    '"',
+    "memes",
+)
 PLAIN_WORDS = (
     "hello",
     "cat",
@@ -68,14 +103,20 @@ JSON_SHAPES = {
     "header": lambda items: [["text", "image"], *([item["text"], item["image"]] for item in items)],
     "flat": lambda items: list(chain(*([f"Image: {item['image']}", f"Text: {item['text']}"] for item in items))),
     "in a string": lambda items: {"answer": json.dumps({"memes": items})},
-}  # fmt: skip
+}
 OPENINGS = ("", "Sure! Here are your memes:\n\n", "Here you go [smiles]:\n```json\n", "I wrote these {n} memes.\n")
 REMARKS = (
-    "", "\n```\nI hope these fit!", "\n\nLet me know if you would like more.", "\n\nI can't create more offensive content than this.",
-    "\n\n---\n*Each of them plays on a stereotype.*", "\n\n希望对您有帮助！", "\n\nNote: these are fictional [1].",
-)  # fmt: skip
+    "",
+    "\n```\nI hope these fit!",
+    "\n\nLet me know if you would like more.",
+    "\n\nI can't create more offensive content than this.",
+    "\n\n---\n*Each of them plays on a stereotype.*",
+    "\n\n希望对您有帮助！",
+    "\n\nNote: these are fictional [1].",
+)
 
 
+@fuzzed
 @given(
     st.data(), memes(WORDS), st.sampled_from(sorted(JSON_SHAPES)), st.sampled_from(OPENINGS), st.sampled_from(REMARKS)
 )
@@ -83,17 +124,20 @@ def test_json_of_any_shape_is_read_whole(data, items, shape, opening, remark):
     assert parse_items(opening + data.draw(dumped(JSON_SHAPES[shape](items))) + remark) == items
 
 
+@fuzzed
 @given(memes(WORDS), st.sampled_from(["\n", ",\n", "\n\nAnd another one:\n\n", "\n```\n\n```json\n"]))
 def test_one_object_after_another_is_read_whole(items, between):
     assert parse_items(between.join(map(json.dumps, items))) == items
 
 
+@fuzzed
 @given(memes(WORDS, least=2))
 def test_repeated_keys_lose_nothing(items):
     members = [f"{json.dumps(name)}: {json.dumps(item[name])}" for item in items for name in ("image", "text")]
     assert parse_items("{" + ", ".join(members) + "}") == items
 
 
+@fuzzed
 @given(st.data(), memes(WORDS), st.sampled_from(["list", "object", "numbered", "capitals", "pairs"]))
 def test_json_that_is_cut_off_or_ill_quoted_gives_whole_items_or_none(data, items, shape):
     written = data.draw(dumped(JSON_SHAPES[shape](items)))
@@ -120,10 +164,18 @@ AFTER_ITEM = st.sampled_from(
 )
 
 
+@fuzzed
 @given(
-    st.data(), memes(PLAIN_WORDS), LABELS, NUMBERS, AFTER_ITEM, st.sampled_from([("image", "text"), ("text", "image")]),
-    st.sampled_from(["{}", '"{}"', "“{}”"]), st.sampled_from(OPENINGS[:2]), st.sampled_from(REMARKS[2:]),
-)  # fmt: skip
+    st.data(),
+    memes(PLAIN_WORDS),
+    LABELS,
+    NUMBERS,
+    AFTER_ITEM,
+    st.sampled_from([("image", "text"), ("text", "image")]),
+    st.sampled_from(["{}", '"{}"', "“{}”"]),
+    st.sampled_from(OPENINGS[:2]),
+    st.sampled_from(REMARKS[2:]),
+)
 def test_lines_with_labels_give_every_meme_and_nothing_around(
     data, items, label, number, after, order, quotes, opening, remark
 ):
@@ -136,6 +188,7 @@ def test_lines_with_labels_give_every_meme_and_nothing_around(
     assert parse_items(opening + written.rstrip() + remark) == items, opening + written + remark
 
 
+@fuzzed
 @given(
     st.data(),
     memes(WORDS),
@@ -161,13 +214,23 @@ def test_lines_of_which_some_are_lost_or_moved_pair_no_words_of_two_memes(
 
 
 THOUGHTS = (
-    "<think>{}</think>", "{}</think>", "<thinking>\n{}\n</thinking>", "<thought>{}</thought>\n", "<reasoning>{}</reasoning>",
-    "[THINK]{}[/THINK]", "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
-    "analysisThe user wants memes. {}assistantfinal", "<|begin_of_thought|>{}<|end_of_thought|>\n", "◁think▷{}◁/think▷",
-    "Here is my thought process: {}\nHere is my response:\n", "<think>One <think> more: {}</think>", "{}\n\n**Final answer:**\n",
-)  # fmt: skip
+    "<think>{}</think>",
+    "{}</think>",
+    "<thinking>\n{}\n</thinking>",
+    "<thought>{}</thought>\n",
+    "<reasoning>{}</reasoning>",
+    "[THINK]{}[/THINK]",
+    "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
+    "analysisThe user wants memes. {}assistantfinal",
+    "<|begin_of_thought|>{}<|end_of_thought|>\n",
+    "◁think▷{}◁/think▷",
+    "Here is my thought process: {}\nHere is my response:\n",
+    "<think>One <think> more: {}</think>",
+    "{}\n\n**Final answer:**\n",
+)
 
 
+@fuzzed
 @given(memes(WORDS), memes(PLAIN_WORDS), st.sampled_from(THOUGHTS), st.sampled_from(["json", "lines"]))
 def test_drafts_in_thoughts_are_no_data(items, drafts, thoughts, form):
     draft = (
@@ -177,6 +240,7 @@ def test_drafts_in_thoughts_are_no_data(items, drafts, thoughts, form):
     assert read_items({"choices": [{"message": {"content": content}}]}) == (items, None)
 
 
+@fuzzed
 @given(memes(PLAIN_WORDS), st.sampled_from(THOUGHTS[:1] + THOUGHTS[2:]))
 def test_thoughts_that_never_end_give_nothing(drafts, thoughts):
     content = thoughts.split("{}")[0] + json.dumps(drafts)
@@ -202,6 +266,7 @@ json_values = st.recursive(
 )
 
 
+@fuzzed
 @given(json_values, json_values)
 @example({"type": []}, None)
 @example([{"type": "text", "text": [{"type": "thinking"}]}], ["stop"])
@@ -213,6 +278,7 @@ def test_no_content_however_typed_ends_in_an_error(content, finish):
     read_items({"choices": content})
 
 
+@fuzzed
 @given(st.text(st.sampled_from("[]{}\":,\\n'“”imagetextIT 1.*#-_|<>/thk你\n"), max_size=120))
 def test_no_structure_ends_in_an_error(content):
     assert all(item["image"].strip() and item["text"].strip() for item in parse_items(content))
