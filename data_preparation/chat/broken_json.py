@@ -6,6 +6,7 @@ off is no item. json_repair, which would close it, reads what carries no labels;
 
 import json
 import re
+from collections.abc import Iterable
 
 import json_repair
 
@@ -52,7 +53,11 @@ def _quoted_value(region: str, label: re.Match[str]) -> tuple[str | None, str]:
         closing, start = QUOTES.get(region[:1], ""), 1
     if not closing:
         return None, region + further
-    ends = list(re.finditer(re.escape(closing) + r"(?=\s*[\]}),]|\s*\Z)", region[start:]))
+    ends = [
+        end
+        for end in re.finditer(re.escape(closing) + r"(?=\s*[\]}),]|\s*\Z)", region[start:])
+        if not _is_escaped(region, start + end.start())
+    ]
     closed = [end for end in ends if re.match(r"\s*,?\s*[\]})]", region[start + end.end() :])]
     if not ends:
         return None, region + further
@@ -61,6 +66,11 @@ def _quoted_value(region: str, label: re.Match[str]) -> tuple[str | None, str]:
     if closing == '"' and len(re.findall(r'(?<!\\)"', value)) % 2:
         return None, region + further
     return _unescaped(value).strip(), region[start + end.end() :] + further
+
+
+def _is_escaped(text: str, position: int) -> bool:
+    before = text[:position]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _unescaped(value: str) -> str:
@@ -78,7 +88,8 @@ def repaired_items(content: str, of_string: StringReader) -> list[Item]:
             items = items_of(value, of_string)
         except UnknownShapeError:
             continue
-        found.append([item for item in items if all(is_delimited(held, content) for held in item.values())])
+        strings = [held for item in items for held in item.values()]
+        found.append([item for item in items if are_delimited(item.values(), strings, content)])
     return max(found, key=len)
 
 
@@ -98,9 +109,12 @@ def repaired_values(content: str) -> list[object]:
     return repaired
 
 
-def is_delimited(value: str, content: str) -> bool:
-    """Whether the value stands in quotes of its own: an opening one before it, a closing one that ends it behind."""
+def are_delimited(values: Iterable[str], read: list[str], content: str) -> bool:
+    """Whether each value stands in quotes of its own, as often as it was read: an opening one, and one that ends it."""
+    return all(_times_delimited(value, content) >= read.count(value) for value in values)
+
+
+def _times_delimited(value: str, content: str) -> int:
     written = {value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], value.replace("'", "\\'")}
-    return any(
-        re.search(rf"[\[{{(,:]\s*[\"'“‘]\s*{re.escape(text)}\s*[\"'”’]\s*(?:[\]}}),:]|\Z)", content) for text in written
-    )
+    anyhow = "|".join(map(re.escape, written))
+    return len(re.findall(rf"(?<=[\[{{(,:])\s*[\"'“‘]\s*(?:{anyhow})\s*[\"'”’]\s*(?=[\]}}),:]|\Z)", content))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 Item = dict[str, str]  # image: the description; text: what is written on the meme
-BLANK_LINE, BOUNDARY = 1, 2
+BLANK_LINE, NUMBER, BOUNDARY = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Labelled:
 
     kind: str  # image, text
     value: str | None
-    gap: int  # what parts it from the label before: 0, BLANK_LINE, or BOUNDARY (number, heading, rule, bracket)
+    gap: int  # what parts it from the label before: 0, BLANK_LINE, NUMBER, or BOUNDARY (heading, rule, bracket)
     number: int | None = None  # as in `Image 2:`
 
 
@@ -29,7 +29,7 @@ def paired(labels: list[Labelled]) -> list[Item]:
     if all(label.number is not None for label in labels) and len({label.number for label in labels}) > 1:
         numbers = dict.fromkeys(label.number for label in labels)
         return _items([label for label in labels if label.number == number] for number in numbers)
-    divisions = [list(_split(labels, gap)) for gap in (BOUNDARY, BLANK_LINE)]
+    divisions = [list(_split(labels, gap)) for gap in (BOUNDARY, NUMBER, BLANK_LINE)]
     for blocks in divisions:
         if all(map(_is_pair, blocks)):
             return _items(blocks)
@@ -58,7 +58,7 @@ def _take_turns(labels: list[Labelled]) -> bool:
     if len(labels) % 2 or any(one == next_ for one, next_ in zip(kinds, kinds[1:], strict=False)):
         return False
     within, between = [label.gap for label in labels[1::2]], [label.gap for label in labels[2::2]]
-    return not between or max(within) <= min(between)
+    return max(within) < BOUNDARY and (not between or max(within) <= min(between))
 
 
 def _items(blocks: Iterable[list[Labelled]]) -> list[Item]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from chat.pairing import BLANK_LINE, BOUNDARY, Item, Labelled, paired
+from chat.pairing import BLANK_LINE, BOUNDARY, NUMBER, Item, Labelled, paired
 from raw.refusals import is_refusal
 
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」", "«": "»"}
@@ -27,6 +27,8 @@ LABEL_LINE = re.compile(
 INLINE_LABEL = re.compile(r"(?:(?<=[.;|,/—–)\]!?*\"”'’])|(?<=[ \t]-))[ \t]*\(?" + _LABEL, re.IGNORECASE)
 
 LINE_BREAK = re.compile(r"(?:(?<=\S)\\|<br ?/?>)\s*$")
+EMPTY_VALUE = re.compile(r"[ \t*_]*(?:[|>][-+]?)?[ \t]*")  # YAML writes | or > and goes on below
+OTHER_LABEL = re.compile(r"[ \t]*[-*•]?[ \t]*[*_]{0,2}[A-Za-z][\w -]{0,30}[*_]{0,2}:")
 RULE = re.compile(r"[ \t]*(?:[-*_=~—–•·][ \t]*){3,}")
 HEADING = re.compile(
     r"[ \t]*(?:#{1,6}[ \t].*|\*\*[^*]+\*\*:?|__[^_]+__:?|\(?\d{1,3}[.)]"
@@ -39,7 +41,8 @@ HEADING = re.compile(
 NUMBERED = re.compile(r"[ \t]*[*_]{0,2}\(?(\d{1,3})[.)][ \t]*[*_]{0,2}[ \t]*\S")
 SET_APART = re.compile(r"[ \t]*(?:\*[^*]+\*|_[^_]+_|\(.*\)|\[.*\]|>.*|```.*|.{1,60}[:：]\**)")
 META = re.compile(
-    r"[ \t]*[-*•_]*[ \t]*(?:explanation|notes?|categor(?:y|ies)|context|reason(?:ing)?|rationale|humou?r|tone|topic"
+    r"[ \t]*[-*•]?[ \t]*\*\*[^*]{1,40}(?::\*\*|\*\*:)|[ \t]*[-*•_]*[ \t]*(?:explanation|notes?|categor(?:y|ies)"
+    r"|context|reason(?:ing)?|rationale|humou?r|tone|topic"
     r"|theme|"
     r"title|label|tags?|hashtags|language|description|disclaimer|warning|target|style|format|setting|punchline"
     r"|source|"
@@ -116,28 +119,36 @@ def _with_values(labels: list[Label], lines: list[str]) -> Iterator[Labelled]:
     for label, following in zip(labels, [*labels[1:], None], strict=True):
         seen[label.kind] += 1
         between = lines[label.line + 1 : following.line if following else len(lines)]
-        value, left, is_closed = _value(label.rest, between, following is None, seen[label.kind] + 1)
+        value, left, is_closed = _value(label, between, following is None, seen[label.kind] + 1)
         if following and not is_closed and not _is_something_else(left, headed):
             value = None
         yield Labelled(label.kind, value, gap, label.number)
-        is_parted = any(line.strip() for line in left) or following is not None and following.is_marked
-        gap = BOUNDARY if is_parted else BLANK_LINE if left else 0
+        # Another label, as `Explanation:`, may stand inside of a meme as well as behind it.
+        if any(line.strip() and not META.match(line) and not OTHER_LABEL.match(line) for line in left):
+            gap = BOUNDARY
+        else:
+            gap = NUMBER if following and following.is_marked else BLANK_LINE if not all(map(str.strip, left)) else 0
 
 
-def _value(rest: str, lines: list[str], is_last: bool, next_number: int) -> tuple[str | None, list[str], bool]:
-    """The value that begins with `rest`, the lines below that are none of it, and whether quotes say that it ends."""
-    if not rest.strip(" \t*_"):
+def _value(label: Label, lines: list[str], is_last: bool, next_number: int) -> tuple[str | None, list[str], bool]:
+    """The label's value, the lines below that are none of it, and whether quotes say that it ends."""
+    rest = label.rest
+    if EMPTY_VALUE.fullmatch(rest):
         opens = next((index for index, line in enumerate(lines) if line.strip()), None)
         if opens is None or RULE.fullmatch(lines[opens]) or HEADING.fullmatch(lines[opens]):
             return "", lines, True
         rest, lines = lines[opens].lstrip(" \t>"), lines[opens + 1 :]
     for count in range(len(lines) + 1):
+        if count and _ends_value(lines[count - 1], True, next_number):
+            break
         quoted = _inside_quotes("\n".join([rest, *lines[:count]]))
         if quoted is not None:
             return quoted, lines[count:], True
     taken = [rest]
     for line in lines:
         if not line.strip() or _ends_value(line, is_last, next_number):
+            break
+        if label.kind == "image" and OTHER_LABEL.match(line):  # in a text it may be who speaks
             break
         if NUMBERED.match(line):  # a list inside the text: its numbers are none of the memes'
             next_number = 0
@@ -154,6 +165,8 @@ def _inside_quotes(text: str) -> str | None:
     inner = text[1:-1]
     first = inner.find(closing)
     if closing == '"' and first > 0 and not inner[first - 1].isspace():
+        return None
+    if closing not in "\"'" and first >= 0 and text[0] not in inner[:first]:
         return None
     return inner.strip().replace('\\"', '"')
 

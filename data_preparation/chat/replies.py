@@ -5,9 +5,10 @@ Models are told to answer in JSON and mostly do; some give another shape of JSON
 read there. JSON that is valid is never read as if it were prose.
 """
 
+import json
 import re
 
-from chat.broken_json import QUOTED_LABEL, is_delimited, labelled_items, repaired_items, repaired_values
+from chat.broken_json import QUOTED_LABEL, are_delimited, labelled_items, repaired_items, repaired_values
 from chat.json_items import Members, UnknownShapeError, items_of, json_values, without_half_letters
 from chat.pairing import Item
 from chat.prose_items import LABEL_LINE, prose_items
@@ -55,7 +56,7 @@ def read_items(reply: Json) -> tuple[list[Item], str | None]:
 
 def parse_items(content: str) -> list[Item]:
     """[{"image", "text"}] from a reply's content, [] where there is no whole item or where what is there is unclear."""
-    content = FENCE.sub("", content).strip()
+    content = FENCE.sub("", _decoded(content)).strip()
     values, around = json_values(content)
     values = [value for value in values if _holds_strings(value)]
     if values and not _holds_more(around):
@@ -64,6 +65,15 @@ def parse_items(content: str) -> list[Item]:
         items = labelled_items(content) or prose_items(content) or repaired_items(content, prose_items)
     bare = [{name: without_half_letters(value).strip() for name, value in item.items()} for item in items]
     return [item for item in bare if item["image"] and item["text"]]
+
+
+def _decoded(content: str) -> str:
+    """What a JSON string holds, where the whole content is one: some servers encode twice."""
+    try:
+        inner = json.loads(content) if content.lstrip().startswith('"') else None
+    except ValueError:
+        return content
+    return inner if isinstance(inner, str) else content
 
 
 def _holds_strings(value: object) -> bool:
@@ -92,12 +102,13 @@ def _of_values(values: list[object]) -> list[Item]:
 
 def parse_translations(content: str) -> list[object] | None:
     """The list of translations in a reply's content, None where there is none, or none that can be told."""
-    content = FENCE.sub("", content).strip()
+    content = FENCE.sub("", _decoded(content)).strip()
     values, _ = json_values(content)
     lists = [found for value in values if (found := _translations_of(value))]
     if not lists:
         repaired = [found for value in repaired_values(content) if (found := _translations_of(value))]
-        whole = [found for found in repaired if all(is_delimited(str(text), content) for text in found)]
+        strings = [list(map(str, found)) for found in repaired]
+        whole = [found for found, read in zip(repaired, strings, strict=True) if are_delimited(read, read, content)]
         lists = sorted(whole, key=len)[-1:]
     if len(lists) != 1:
         return None

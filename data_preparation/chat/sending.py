@@ -208,7 +208,7 @@ class Pace:
         self.limit = min(self.most, self.limit + step)
         self._room.set()
 
-    def refused(self, entered: float, retry_after: float | None, why: str) -> None:
+    def refused(self, entered: float, retry_after: float | None, why: str = "") -> None:
         """Cut the limit, once for all requests that entered before the last cut, and pause as long as told.
 
         Raises AbortRunError where every request has been refused for very long.

@@ -79,6 +79,7 @@ def test_valid_json_is_read_whole_or_not_at_all(shape, items):
             [CAT, {"image": "a dog", "text": 'he said "no"'}],
         ),
         ('[{"image": "a cat \\ud83d", "text": "hello"}]', [CAT]),
+        (json.dumps(json.dumps([CAT, DOG])), [CAT, DOG]),
         ("[[['a cat', 'hello'", []),
     ],
 )

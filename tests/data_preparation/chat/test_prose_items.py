@@ -102,6 +102,13 @@ def test_marks_around_a_value_are_none_of_it(written):
     assert prose_items(content) == [CAT, DOG]
 
 
+def test_quotes_of_a_remark_are_none_of_the_text():
+    for text in ("“hello” 😂", '"hello" 😂', '"hello', "'tis late"):
+        assert prose_items(f"Image: a cat\nText: {text}\n\nI hope you like “these” and \"those\" and 'others'") == [
+            {"image": "a cat", "text": text}
+        ]
+
+
 def test_quotes_hold_a_text_together_over_a_blank_line():
     assert prose_items('Image: a cat\nText: "TOP\n\nBOTTOM"\n\nI hope it fits.') == [
         {"image": "a cat", "text": "TOP\n\nBOTTOM"}
@@ -120,6 +127,8 @@ def test_quotes_hold_a_text_together_over_a_blank_line():
         ("Image: a cat\n\nText: bye\nImage: a dog\n\nText: late\nImage: a bus\n\nText: x", [DOG, BUS]),
         ("Image 1: a cat\nImage 2: a dog\nText 1: hello\nText 2: bye", [CAT, DOG]),
         ("Image: a cat\nImage: a dog\nText: hello\nText: bye", []),
+        ("Meme 1\nImage: a cat\nMeme 2\nText: bye", []),
+        ("Image: a cat\n---\nText: bye", []),
         ("Image: a cat\nText: TOP\nText: BOTTOM", []),
         ("1. Image: a cat\n2. Text: hello\n3. Image: a dog\n4. Text: bye", [CAT, DOG]),
         ("**Image:** a cat\n\n**Text:** hello\n\n**Image:** a dog\n\n**Text:** bye", [CAT, DOG]),
@@ -131,6 +140,8 @@ def test_quotes_hold_a_text_together_over_a_blank_line():
         ("1. Image: a cat | Text: hello\n2. Image: a dog | Text: bye", [CAT, DOG]),
         ("- **Image:** a cat, **Text:** hello\n- **Image:** a dog, **Text:** bye", [CAT, DOG]),
         ("Image: a phone, text: no\nText: hello", [{"image": "a phone, text: no", "text": "hello"}]),
+        ("- image: a cat\n  text: |\n    hello\n- image: a dog\n  text: >-\n    bye", [CAT, DOG]),
+        ("Image: a cat\nScene: a kitchen\nText: hello\n**Mood:** sour", [CAT]),
         ("Image:\nText: hello\n\nImage: a dog\nText: bye", [DOG]),
     ],
 )
