@@ -158,8 +158,9 @@ async def generate(settings: Settings, plans: list[KeyPlan]) -> int:
     exit_code = await chat_run.finish(jobs, work, "runs")
     present = sum(plan.wanted for plan in plans) - len(jobs)
     written, failures = chat_run.written, chat_run.failures.summary()
+    lacking = f", {written.lacking:,} fewer than asked for, in {written.short:,} runs" if written.lacking else ""
     print(
-        f"wrote {written.files:,} runs ({written.items:,} items) to {len(plans)} folders below "
+        f"wrote {written.files:,} runs ({written.items:,} items{lacking}) to {len(plans)} folders below "
         f"{settings.output_root} ({present:,} were there, {len(jobs) - written.files:,} missing"
         f"{'; failed replies: ' + failures if failures else ''})"
     )
@@ -183,7 +184,7 @@ async def make_run(settings: Settings, plan: KeyPlan, run: int, chat_run: ChatRu
         chat_run.failures.record(number, reason or "ok")
         if items:
             write_run(plan, run, items, reply)
-            chat_run.written.add(len(items))
+            chat_run.written.add(len(items), lacking=settings.items_per_reply - len(items))
             return
         keep_failure(plan.folder, run, plan.request, {"reason": reason, "reply": reply})
 
@@ -191,7 +192,7 @@ async def make_run(settings: Settings, plan: KeyPlan, run: int, chat_run: ChatRu
 def write_run(plan: KeyPlan, run: int, items: list[Item], reply: Json) -> None:
     """Items carry the group that their translations will share: the phrasebook's idea, else the meme itself."""
     category, label = plan.key.rsplit("_", 1)
-    ideas = reply["choices"][0]["message"].get("idea_ids") or []
+    ideas = reply["choices"][0]["message"]["idea_ids"] if plan.pairs else []
     groups = ideas if len(ideas) == len(items) else [f"{plan.folder.name}/{run:04d}#{i}" for i in range(len(items))]
     write_json(
         plan.folder / run_name(run),

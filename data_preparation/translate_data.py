@@ -30,7 +30,8 @@ from chat.sending import RequestFailedError
 from chat.settings import FOLDER, ChatSettings
 from chat.translations import DirName, TranslationJob, TranslationPlan, full_language_names, planned
 from raw.raw_folder import FolderConflictError, Json
-from raw.text_checks import is_refusal, translation_problem
+from raw.refusals import is_refusal
+from raw.text_checks import translation_problem
 
 
 class Settings(ChatSettings):

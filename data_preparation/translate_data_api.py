@@ -13,17 +13,16 @@ With SHARD=i/n all this is about one machine's files (raw/shards.py); the machin
 files too, or given to clean_dataset.py side by side.
 """
 
-import signal
 import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, SecretStr
 
 from chat.google_client import ENVELOPE_BYTES, MODEL_ID, MOST_BYTES, MOST_SEGMENTS, GoogleTranslate, batches, json_bytes
+from chat.interrupts import Interrupts
 from chat.job_runner import Written
-from chat.sending import AbortRunError, RequestFailedError, Usage
+from chat.sending import AbortRunError, RequestFailedError, StoppedError, Usage
 from chat.settings import ServiceSettings
 from chat.translations import DirName, TranslationJob, TranslationPlan, language_codes, planned
 from raw.progress import Progress
@@ -58,44 +57,31 @@ def main() -> int:
 def translate(settings: Settings, plan: TranslationPlan) -> int:
     """Translate every file that is missing, some in one request; gives the exit code."""
     usage, written, characters = Usage(), Written(), 0
-    interrupted = interrupts()
+    interrupts = Interrupts()
     google = GoogleTranslate(
         settings.api_key.get_secret_value(),
         settings.google_translate_endpoint,
         settings.max_retries,
         settings.request_timeout_s,
         usage,
+        interrupts,
     )
     progress = Progress(len(plan.jobs), "files")
     try:
         for group in job_groups(plan.jobs):
-            if interrupted:
-                break
+            interrupts.check()
             characters += sum(len(item["text"]) for job in group for item in job.items)
             translate_group(google, group, written)
             progress.advance(count=len(group))
-    except AbortRunError as error:
-        print(f"translate_data_api.py: stopped early: {error}", file=sys.stderr)
+    except (AbortRunError, StoppedError) as error:
+        kept = f"stopped early, {written.files:,} files of this call kept"
+        print(f"translate_data_api.py: {kept}: {error}", file=sys.stderr)
     progress.close()
     price = settings.price_per_mchar
     cost = "" if price is None else f", cost {characters * price / 1e6:.4f}"
     print(f"{usage.requests_line()}, {characters:,} characters{cost}", file=sys.stderr)
     print(plan.summary(written, settings.language))
-    return 130 if interrupted else int(written.files < len(plan.jobs))
-
-
-def interrupts() -> list[int]:
-    """The signals got from now on, none at first. A first one lets the request under way finish, a second one ends
-    the process."""
-    got: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        got.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
-    return got
+    return 130 if interrupts.received else int(written.files < len(plan.jobs))
 
 
 def job_groups(jobs: list[TranslationJob]) -> Iterator[list[TranslationJob]]:
@@ -124,21 +110,30 @@ def translate_group(google: GoogleTranslate, group: list[TranslationJob], writte
         for job in group:
             job.keep_failure({"reason": error.reason, "detail": error.detail})
         return
-    position = 0
+    position, stopped = 0, None
     for job in group:
         own, position = entries[position : position + len(job.items)], position + len(job.items)
-        done, problems = checked(google, job, own)
-        job.write(done, problems, [{"data": {"translations": own}}])
-        written.add(len(done), len(problems))
+        try:
+            done, problems = checked(None if stopped else google, job, own)
+        except (AbortRunError, StoppedError) as error:  # the other files of the group are paid for
+            stopped = error
+            continue
+        if stopped is None or not problems:
+            job.write(done, problems, [{"data": {"translations": own}}])
+            written.add(len(done), len(problems))
+    if stopped:
+        raise stopped
 
 
-def checked(google: GoogleTranslate, job: TranslationJob, entries: list[Json]) -> tuple[dict[int, str], dict[int, str]]:
-    """Translations by index, and why the others are none; what fails is requested again alone, once."""
+def checked(
+    google: GoogleTranslate | None, job: TranslationJob, entries: list[Json]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Translations by index, and why the others are none; what fails is requested again alone, once, if at all."""
     done: dict[int, str] = {}
     problems: dict[int, str] = {}
     for index, (item, entry) in enumerate(zip(job.items, entries, strict=True)):
         problem = translation_problem(item["text"], entry.get("translatedText"), job.language)
-        if problem:
+        if problem and google:
             job.keep_failure({"reason": problem, "texts": [item["text"]], "reply": entry})
             try:
                 entry = google.translate([item["text"]], job.language)[0]

@@ -1,16 +1,25 @@
-"""Google Cloud Translation v2 by API key: batches within its limits, a quota waited out, a refused key ends the run.
+"""Google Cloud Translation v2 by API key: batches within its limits, rates waited out, a refused key ends the run.
 
-Limits as documented: 128 segments and 100 KB a request. Quota refusals are 403 with reason rateLimitExceeded or
-userRateLimitExceeded; every other 403 (key, billing, API off, daily quota) stays as it is until a person acts.
+Limits as documented: 128 segments and 100 KB a request. Refusals for the rate are 429, or 403 with reason
+rateLimitExceeded or userRateLimitExceeded. A limit per day carries the same codes and is told by its name in the
+message; it and every other 403 (key, billing, API off) stay as they are until a person acts.
 """
 
 import json
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from chat.sending import AbortRunError, RequestFailedError, Usage, backoff_seconds, retry_after_seconds
+from chat.interrupts import Interrupts
+from chat.provider_errors import QUOTA_REMEDY, is_quota_spent, own_words
+from chat.sending import (
+    AbortRunError,
+    RefusedStreak,
+    RequestFailedError,
+    Usage,
+    WaitNotices,
+    backoff_seconds,
+    retry_after_seconds,
+)
 from raw.raw_folder import Json
 
 if TYPE_CHECKING:
@@ -23,7 +32,6 @@ ENVELOPE_BYTES = 500  # the other fields of a request's JSON body, generously
 RATE_REASONS = {"rateLimitExceeded", "userRateLimitExceeded"}
 TRANSIENT = (408, 409, 429, 500, 502, 503, 504)
 REMEDY = "set API_KEY to a valid key of a project in which the Cloud Translation API and billing are on"
-LONGEST_QUIET_WAIT_S = 5.0
 
 
 def json_bytes(text: str) -> int:
@@ -45,10 +53,54 @@ def batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
+class Patience:
+    """For one request: which failures are waited out, and how long."""
+
+    def __init__(self, most_retries: int, usage: Usage, notices: WaitNotices) -> None:
+        self._most_retries, self._usage, self._notices = most_retries, usage, notices
+        self._streak = RefusedStreak()
+        self._retries = 0
+        self._wait, self._why, self._waited = 0.0, "", 0.0
+
+    def may_pass(self, error: Exception) -> bool:
+        """Whether the request is to be sent again; raises AbortRunError where it was refused for very long."""
+        if not isinstance(error, RequestFailedError):
+            return False
+        if error.reason == "rate_limited":
+            self._usage.rate_limited += 1
+            self._waited = self._streak.refused()
+            self._streak.check(error.detail)
+            backoff = backoff_seconds(self._streak.refusals, first=1.0)
+            self._why = f"Google refuses more for now ({error.detail})"
+        elif error.reason == "transient" and self._retries < self._most_retries:
+            self._usage.retries += 1
+            backoff = backoff_seconds(self._retries)
+            self._retries += 1
+            self._why = f"to be sent again ({error.detail})"
+        else:
+            return False
+        self._wait = backoff if error.retry_after is None else error.retry_after
+        return True
+
+    def waits(self) -> Iterator[float]:
+        """The seconds to wait after each failure that may_pass let pass, said where they are many."""
+        while True:
+            self._notices.say(self._wait, self._why, self._waited)
+            yield self._wait
+
+
 class GoogleTranslate:
     """One client for a run; `translate` gives the service's entries for one batch, in order."""
 
-    def __init__(self, api_key: str, endpoint: str | None, most_retries: int, timeout_s: float, usage: Usage) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        endpoint: str | None,
+        most_retries: int,
+        timeout_s: float,
+        usage: Usage,
+        interrupts: Interrupts,
+    ) -> None:
         from google.auth.api_key import Credentials
         from google.auth.transport.requests import AuthorizedSession
         from google.cloud.translate_v2 import Client
@@ -59,40 +111,39 @@ class GoogleTranslate:
         options = {"api_endpoint": endpoint.rstrip("/")} if endpoint else None
         self._client = Client(credentials=credentials, _http=session, client_options=options)
         self._api_key, self._most_retries, self._usage = api_key, most_retries, usage
+        self._interrupts, self._notices = interrupts, WaitNotices()
         # The client offers no setting for its time limit of a minute.
         session.request = _with_timeout(session.request, timeout_s)  # type: ignore[method-assign]
 
     def translate(self, texts: list[str], language: str) -> list[Json]:
         """Entries with `translatedText`.
 
-        Raises AbortRunError where no other request would fare better, else RequestFailedError.
+        Raises AbortRunError where no other request would fare better, StoppedError after an interrupt, else
+        RequestFailedError.
         """
+        from google.api_core.retry import retry_target
+
         if sum(map(json_bytes, texts)) + ENVELOPE_BYTES > MOST_BYTES:
             raise RequestFailedError("too_long", "the text exceeds the 100 KB that a request may hold")
-        attempt = refusals = 0
-        while True:
-            self._usage.requests += 1
-            try:
-                return self._send(texts, language)
-            except RequestFailedError as error:
-                failure = error
-            if failure.reason == "rate_limited":
-                self._usage.rate_limited += 1
-                refusals += 1
-                _pause(backoff_seconds(refusals, first=1.0) if failure.retry_after is None else failure.retry_after)
-                continue
-            if failure.reason != "transient" or attempt >= self._most_retries:
-                raise failure
-            self._usage.retries += 1
-            _pause(backoff_seconds(attempt) if failure.retry_after is None else failure.retry_after)
-            attempt += 1
+        patience = Patience(self._most_retries, self._usage, self._notices)
+
+        def may_pass(error: Exception) -> bool:
+            passes = patience.may_pass(error)
+            if passes:  # a signal that came in while the request was under way has not ended anything yet
+                self._interrupts.check()
+            return passes
+
+        with self._interrupts.waits_between():
+            return retry_target(lambda: self._send(texts, language), may_pass, patience.waits())
 
     def _send(self, texts: list[str], language: str) -> list[Json]:
         import requests
         from google.api_core.exceptions import GoogleAPICallError
 
+        self._usage.requests += 1
         try:
-            return self._client.translate(texts, target_language=language, source_language="en", format_="text")
+            with self._interrupts.request_under_way():
+                return self._client.translate(texts, target_language=language, source_language="en", format_="text")
         except GoogleAPICallError as error:
             raise self._refused(error) from None
         except requests.RequestException as error:
@@ -104,8 +155,11 @@ class GoogleTranslate:
         status = int(error.code or 0)
         reasons = {entry.get("reason") for entry in error.errors if isinstance(entry, dict)}
         wait = retry_after_seconds(error.response.headers) if error.response is not None else None
-        detail = self._scrubbed(f"{status} {error.message}")[:300]
-        if status in (403, 429) and reasons & RATE_REASONS or status == 429:
+        body = [error.message, error.errors, error.details]
+        detail = self._scrubbed(f"{status}: {own_words(error.message)}")
+        if is_quota_spent(status, body):
+            raise AbortRunError(f"the quota is used up ({detail}). {QUOTA_REMEDY}")
+        if status == 429 or status == 403 and reasons & RATE_REASONS:
             return RequestFailedError("rate_limited", detail, wait)
         if status in (401, 403) or status == 400 and "key" in error.message.casefold():
             raise AbortRunError(f"Google refuses: {detail}. {REMEDY}")
@@ -120,9 +174,3 @@ def _with_timeout(request: Callable[..., Any], timeout_s: float) -> Callable[...
         return request(*args, **{**kwargs, "timeout": timeout_s})
 
     return timed
-
-
-def _pause(seconds: float) -> None:
-    if seconds > LONGEST_QUIET_WAIT_S:
-        print(f"waiting {seconds:.0f} s, as the service asks", file=sys.stderr, flush=True)
-    time.sleep(seconds)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from chat.sending import AbortRunError, StoppedError, StopSignal, Usage
+from chat.sending import INTERRUPTED, AbortRunError, StoppedError, StopSignal, Usage
 from chat.settings import ChatSettings
 from chat.together_client import TogetherChat
 from raw.progress import Progress
 
 FAIR_WINDOW = 20
-INTERRUPTED = "interrupted"
 JobT = TypeVar("JobT")
 
 
@@ -27,12 +26,16 @@ class Written:
     files: int = 0
     items: int = 0
     dropped: int = 0
+    lacking: int = 0  # items that were asked for and not given
+    short: int = 0  # files that lack some
 
-    def add(self, items: int, dropped: int = 0) -> None:
+    def add(self, items: int, dropped: int = 0, lacking: int = 0) -> None:
         """Count one more file."""
         self.files += 1
         self.items += items
         self.dropped += dropped
+        self.lacking += max(lacking, 0)
+        self.short += lacking > 0
 
 
 class FailureWatch:
@@ -108,7 +111,8 @@ class ChatRun:
             prices = self._settings.price_per_mtoken_in, self._settings.price_per_mtoken_out
             print(self._usage.summary(*prices), file=sys.stderr)
         if self._stop.reason:
-            print(f"{Path(sys.argv[0]).name}: stopped early: {self._stop.reason}", file=sys.stderr)
+            kept = f"stopped early, {self.written.files:,} {unit} of this call kept"
+            print(f"{Path(sys.argv[0]).name}: {kept}: {self._stop.reason}", file=sys.stderr)
         return 130 if self._stop.reason == INTERRUPTED else int(self.written.files < len(jobs))
 
 
@@ -145,6 +149,7 @@ def _gentle_interrupt(stop: StopSignal) -> Iterator[None]:
         stop.set(INTERRUPTED)
         for number in signals:
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
 
     for number in signals:
         loop.add_signal_handler(number, interrupted)

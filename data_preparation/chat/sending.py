@@ -8,6 +8,7 @@ with a quick climb back to just below the last known limit (CUBIC's idea, RFC 94
 import asyncio
 import email.utils
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ KEPT_AFTER_REFUSAL = 0.8
 NEAR_CEILING = 0.95  # of the level that was last refused: above it, probe slowly
 SLOW_PROBE = 0.25
 LONGEST_BACKOFF_S = 60.0
+LONGEST_QUIET_WAIT_S = 10.0
+INTERRUPTED = "interrupted"  # the reason for stopping after Ctrl-C
+NOTICE_EVERY_S = 60.0  # where short waits follow each other
+# Refused on end for so long, and so often: waiting as told by Retry-After counts once a time, however long it is.
+HOPELESS_S = 900.0
+HOPELESS_REFUSALS = 10
 
 
 class RequestFailedError(Exception):
@@ -66,6 +73,52 @@ class StopSignal:
         self.check()
 
 
+class WaitNotices:
+    """Says on stderr why requests wait and how long, once for all that wait for the same."""
+
+    def __init__(self) -> None:
+        self._until = self._said = float("-inf")
+
+    def say(self, seconds: float, why: str, waited: float = 0.0) -> None:
+        """A wait of `seconds` begins, `waited` seconds after the last request that was answered."""
+        now = time.monotonic()
+        is_known = (
+            now + seconds <= self._until + 1 or seconds <= LONGEST_QUIET_WAIT_S and now < self._said + NOTICE_EVERY_S
+        )
+        if waited + seconds <= LONGEST_QUIET_WAIT_S or is_known:
+            return
+        self._until, self._said = now + seconds, now
+        ends = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+        print(f"waiting {seconds:,.0f} s, until {ends}: {why}", file=sys.stderr, flush=True)
+
+
+class RefusedStreak:
+    """Refusals since the last answer: after long enough, no more are waited out."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self.refusals = 0
+
+    def answered(self) -> None:
+        self._since, self.refusals = None, 0
+
+    def refused(self) -> float:
+        """Count one more; gives the seconds since the first."""
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        self.refusals += 1
+        return now - self._since
+
+    def check(self, words: str) -> None:
+        """Raises AbortRunError where nothing was answered for HOPELESS_S."""
+        if self._since is None or self.refusals < HOPELESS_REFUSALS or time.monotonic() - self._since < HOPELESS_S:
+            return
+        raise AbortRunError(
+            f"nothing was answered for {HOPELESS_S / 60:.0f} minutes, every request was refused ({words}). "
+            "See what the provider's pages say of your limits, then run this again, which goes on from what is written"
+        )
+
+
 @dataclass
 class Usage:
     """What was sent and what it used, as the provider counts it."""
@@ -77,9 +130,11 @@ class Usage:
     tokens_out: int = 0
 
     def add(self, reply: Json) -> None:
-        used = reply.get("usage") or {}
-        self.tokens_in += used.get("prompt_tokens") or 0
-        self.tokens_out += used.get("completion_tokens") or 0
+        used = reply.get("usage")
+        counts = used if isinstance(used, dict) else {}
+        sent, got = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        self.tokens_in += sent if isinstance(sent, int) else 0
+        self.tokens_out += got if isinstance(got, int) else 0
 
     def requests_line(self) -> str:
         return f"{self.requests:,} requests ({self.retries:,} retries, {self.rate_limited:,} rate-limited)"
@@ -121,7 +176,8 @@ class Pace:
         self._ceiling: float | None = None
         self._last_cut = float("-inf")
         self._paused_until = float("-inf")
-        self._bursts_in_a_row = 0
+        self._streak = RefusedStreak()
+        self.notices = WaitNotices()
         self._room = asyncio.Event()
         stop.listen(self._room.set)
 
@@ -144,7 +200,7 @@ class Pace:
         self._room.set()
 
     def succeeded(self) -> None:
-        self._bursts_in_a_row = 0
+        self._streak.answered()
         if self._ceiling is None:
             step = FIRST_CLIMB
         else:
@@ -152,15 +208,21 @@ class Pace:
         self.limit = min(self.most, self.limit + step)
         self._room.set()
 
-    def refused(self, entered: float, retry_after: float | None) -> None:
-        """Cut the limit, once for all requests that entered before the last cut, and pause as long as told."""
+    def refused(self, entered: float, retry_after: float | None, why: str = "") -> None:
+        """Cut the limit, once for all requests that entered before the last cut, and pause as long as told.
+
+        Raises AbortRunError where every request has been refused for very long.
+        """
         now = time.monotonic()
         if entered > self._last_cut:
             self._ceiling = max(1.0, min(self.limit, float(self.in_flight)))
             self.limit = max(1.0, self._ceiling * KEPT_AFTER_REFUSAL)
             self._last_cut = now
-            self._bursts_in_a_row += 1
-            if retry_after is None:
-                self._paused_until = max(self._paused_until, now + backoff_seconds(self._bursts_in_a_row - 1))
-        if retry_after is not None:
+            waited = self._streak.refused()
+            self._streak.check(why)
+            pause = backoff_seconds(self._streak.refusals - 1) if retry_after is None else retry_after
+            self._paused_until = max(self._paused_until, now + pause)
+            self.notices.say(self._paused_until - now, f"the provider refuses more for now ({why})", waited)
+        elif retry_after is not None:
             self._paused_until = max(self._paused_until, now + retry_after)
+            self.notices.say(retry_after, f"the provider refuses more for now ({why})")

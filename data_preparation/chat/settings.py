@@ -30,7 +30,8 @@ class ServiceSettings(ScriptSettings):
     )
     max_retries: NonNegativeInt = Field(
         6,
-        description="times a request is sent again after a passing error; rate limits are waited out and do not count",
+        description="times a request is sent again after a passing error; rate limits are waited out and do not count, "
+        "a quota that is used up ends the run",
     )
     request_timeout_s: PositiveFloat = Field(120.0, description="seconds to wait for one reply")
 

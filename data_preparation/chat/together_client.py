@@ -4,8 +4,9 @@ Any OpenAI-compatible server (vLLM, llama.cpp, a stand-in) serves as well: set T
 """
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from chat.provider_errors import QUOTA_REMEDY, cannot_do_format, is_content_filter, is_quota_spent, own_words
 from chat.sending import (
     AbortRunError,
     Pace,
@@ -18,10 +19,10 @@ from chat.sending import (
 from chat.settings import ChatSettings
 from raw.raw_folder import Json
 
-if TYPE_CHECKING:
-    from together import APIStatusError
-
 RATE_LIMITED = (429, 503)
+REQUEST_REFUSED = (400, 403, 422)
+DEEPEST_REPLY = 100  # levels: a reply that nests deeper could be read, but not written
+FORMAT_UNKNOWN = "response_format_unknown"
 TRANSIENT = (408, 409)  # and every 5xx but 503, which means the same as 429 here
 REMEDIES = {
     "http_401": "the provider does not accept the key: set API_KEY to a valid one",
@@ -66,23 +67,29 @@ class TogetherChat:
             "max_tokens": self._settings.max_tokens,
         }
         attempt = 0
+        without_format = False
         while True:
-            has_format = self._takes_response_format
+            has_format = self._takes_response_format and not without_format
             try:
                 return await self._send({**request, "response_format": response_format} if has_format else request)
             except RequestFailedError as error:
                 failure = error
             if failure.reason == "rate_limited":
                 continue  # the pace has noted it; a rate limit never uses up an attempt
-            if failure.reason in ("http_400", "http_422") and has_format:
+            if failure.reason == FORMAT_UNKNOWN and has_format:
                 self._takes_response_format = False
+                continue
+            if failure.reason in ("http_400", "http_422") and has_format:
+                without_format = True  # it does not say why: this one is tried without, the next ones are not
                 continue
             if failure.reason in REMEDIES:
                 raise AbortRunError(f"{REMEDIES[failure.reason]} ({failure.detail})")
             if not _is_transient(failure.reason) or attempt >= self._settings.max_retries:
                 raise failure
             self._usage.retries += 1
-            await self._stop.sleep(backoff_seconds(attempt) if failure.retry_after is None else failure.retry_after)
+            wait = backoff_seconds(attempt) if failure.retry_after is None else failure.retry_after
+            self._pace.notices.say(wait, f"{failure.reason}, to be sent again ({failure.detail})")
+            await self._stop.sleep(wait)
             attempt += 1
 
     async def _send(self, request: Json) -> Json:
@@ -94,28 +101,39 @@ class TogetherChat:
             raw = await self._client.chat.completions.with_raw_response.create(**request)
             reply = json.loads(raw.http_response.content)
         except together.APIStatusError as error:
-            raise self._refused(error, entered) from None
+            raise self._refused(error.status_code, error.body, error.response.headers, entered) from None
         except together.APITimeoutError:
             raise RequestFailedError("timeout", "no answer in time") from None
         except together.APIConnectionError as error:
             raise RequestFailedError("connection", self._scrubbed(repr(error.__cause__ or error))) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RequestFailedError("unreadable", self._scrubbed(f"the answer is no JSON: {error}")) from None
         finally:
             self._pace.leave()
-        if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
+        if isinstance(reply, dict) and isinstance(reply.get("error"), dict) and not reply.get("choices"):
+            code = reply["error"].get("code")  # OpenRouter answers 200 and puts the status in here
+            status = code if isinstance(code, int) and 400 <= code < 600 else 502
+            raise self._refused(status, reply, raw.http_response.headers, entered)
+        if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list) or is_deeper(reply, DEEPEST_REPLY):
             raise RequestFailedError("unreadable", "the answer is no chat completion")
         self._pace.succeeded()
         self._usage.add(reply)
         return reply
 
-    def _refused(self, error: "APIStatusError", entered: float) -> RequestFailedError:
-        wait = retry_after_seconds(error.response.headers)
-        if error.status_code in RATE_LIMITED:
+    def _refused(self, status: int, body: object, headers: Mapping[str, str], entered: float) -> RequestFailedError:
+        """What the refusal asks for; raises AbortRunError where no other request would be answered either."""
+        wait, words = retry_after_seconds(headers), self._scrubbed(f"{status}: {own_words(body)}")
+        if is_quota_spent(status, body):
+            raise AbortRunError(f"the quota is used up ({words}). {QUOTA_REMEDY}")
+        if status in RATE_LIMITED:
             self._usage.rate_limited += 1
-            self._pace.refused(entered, wait)
-            return RequestFailedError("rate_limited", "", wait)
-        return RequestFailedError(f"http_{error.status_code}", self._scrubbed(error.message)[:300], wait)
+            self._pace.refused(entered, wait, words)
+            return RequestFailedError("rate_limited", words, wait)
+        if status in REQUEST_REFUSED and is_content_filter(body):
+            return RequestFailedError("content_filter", words)
+        if status in (400, 422) and cannot_do_format(body):
+            return RequestFailedError(FORMAT_UNKNOWN, words)
+        return RequestFailedError(f"http_{status}", words, wait)
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._api_key, "***")
@@ -129,6 +147,14 @@ def _is_transient(reason: str) -> bool:
         return reason in ("timeout", "connection", "unreadable")
     status = int(reason.removeprefix("http_"))
     return status in TRANSIENT or status >= 500
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects nest in more than so many levels."""
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(held, levels - 1) for held in inner)
 
 
 def plain_base_url(base_url: str | None) -> str | None:

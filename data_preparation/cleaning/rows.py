@@ -14,25 +14,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TypedDict
 
+from cleaning.stage_directions import without_stage_directions
 from raw.raw_folder import LABELS, FolderConflictError, Json
-from raw.text_checks import SCRIPT_SHARES, has_expected_script, is_refusal, letters_only
+from raw.refusals import is_refusal
+from raw.text_checks import SCRIPT_SHARES, has_expected_script, letters_only
 
 RAW_FILE = re.compile(r"\d{4,}\.json")
 INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 # Joiners stay where they change what is seen: after a Tamil virama and inside emoji sequences.
 IDLE_JOINER = re.compile(r"(?<![\u0bcd\ufe0f\u2190-\u2bff\U0001f000-\U0001faff])[\u200c\u200d]")
-STAGE_WORDS = (
-    r"(?:top|bottom|upper|lower) (?:text|panel)|text|caption|translation|punchline|meme|image|emoji|pause|silence|beat|"
-    r"laugh\w*|sigh\w*|whisper\w*|shout\w*|yell\w*|cry\w*|sob\w*|smil\w*|smirk\w*|wink\w*|shrug\w*|nod\w*|grin\w*|"
-    r"gasp\w*|scream\w*|look\w*|point\w*|star\w*|roll\w* eyes|eye.?roll\w*|facepalm\w*|"
-    r"(?:in|with) an? [\w' -]+ (?:voice|accent|tone|expression|face|smile)|sarcastic\w*|said [\w ]+"
-)
-STAGE_DIRECTION = re.compile(
-    rf"\((?:{STAGE_WORDS})\b[^():]*\)|\[(?:{STAGE_WORDS})\b[^\[\]:]*\]|\*(?:{STAGE_WORDS})\b[^*:]*\*"
-    r"|[（(【\[](?:笑|大笑|苦笑|叹气|哭|小声|旁白|图片|文字|翻译)[^（）()【】\[\]]*[）)】\]]"
-    r"|\((?:ketawa|gelak|senyum|mengeluh|menangis|berbisik|சிரிப்பு|சிரிக்கிறார்)[^()]*\)",
-    re.IGNORECASE,
-)
 WRAPPING_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」", "『": "』", "«": "»"}
 
 
@@ -61,7 +51,7 @@ def normalise(text: str) -> str:
     """One line of visible text: plain letters for fancy ones, no stage directions, no quotes around the whole."""
     text = _plain_letters(text)
     text = IDLE_JOINER.sub("", INVISIBLE.sub("", text))
-    text = " ".join(STAGE_DIRECTION.sub(" ", text).split())
+    text = " ".join(without_stage_directions(text).split())
     while len(text) > 1 and WRAPPING_QUOTES.get(text[0]) == text[-1] and not _quoted_apart(text):
         text = text[1:-1].strip()
     return text

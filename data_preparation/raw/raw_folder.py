@@ -43,7 +43,8 @@ def write_json(path: Path, document: Json) -> None:
     aside = path.parent / f".{path.name}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        written = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        aside.write_bytes(written.encode("utf-8", "backslashreplace"))  # half an emoji stays the escape that it was
         os.replace(aside, path)
     except OSError as error:
         aside.unlink(missing_ok=True)

@@ -1,9 +1,11 @@
-"""What can be told about a text without a model: its script and language, whether it is a refusal or a translation."""
+"""What can be told about a text without a model: its script and language, and whether it can be a translation."""
 
 import re
 import unicodedata
 from collections import Counter
 from functools import lru_cache
+
+from raw.refusals import is_refusal
 
 LANGUAGE_NAMES = {"Chinese": "zh", "Malay": "ms", "Tamil": "ta"}
 # Share of a text's letters that must be of its language's script: a Chinese or Tamil meme may well keep MRT or PSLE.
@@ -35,23 +37,6 @@ ENGLISH_WORDS = frozenset(
 WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 NO_LETTERS = re.compile(r"[\W_]+")
 SHORT_TEXT_SLACK = 24  # characters above the ratio that a short text may always take
-
-REFUSALS = re.compile(
-    r"\b(?:as an ai\b|as a (?:large )?language model"
-    r"|i(?:'m| am) (?:sorry|unable|not able)[^.]{0,40}\b(?:but|can(?:no|')t|to (?:assist|help|provide|create|generate))"
-    r"|i (?:can(?:no|')t|won't|will not|must decline to)"
-    r" (?:assist|help|provide|create|generate|write|fulfil|comply|translate|produce|engage)"
-    r"|(?:against|violates?) (?:my|the|our) (?:content |usage )?(?:guidelines|policy|policies|principles))"
-    r"|我(?:无法|不能|不可以)(?:协助|帮助|提供|翻译|生成|满足)|作为(?:一个)?(?:人工智能|AI)"
-    r"|(?:saya )?(?:tidak dapat|tidak boleh) (?:membantu|menterjemah|menyediakan)"
-    r"|மன்னிக்கவும், (?:என்னால்|நான்)",
-    re.IGNORECASE,
-)
-
-
-def is_refusal(text: str) -> bool:
-    """True where a model declines instead of answering; typographic apostrophes count as plain ones."""
-    return bool(REFUSALS.search(text.replace("’", "'")))
 
 
 @lru_cache(maxsize=100_000)

@@ -187,13 +187,59 @@ def test_lasting_errors_are_not_retried_but_kept(run_script, tmp_path, status):
 
 
 def test_a_model_that_takes_no_schema_is_asked_without_it(run_script, tmp_path):
+    body = b'{"error": {"message": "response_format json_schema is not supported"}}'
+
     def script(request):
-        return Fault(status=400) if "response_format" in request.body else None
+        return Fault(status=400, body=body) if "response_format" in request.body else None
 
     with StandIn(script=script) as server:
         done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=3, MAX_IN_FLIGHT=1))
     assert done.returncode == 0, done.stderr
     assert ["response_format" in request.body for request in server.requests] == [True, False, False, False]
+
+
+def test_a_server_that_does_not_say_why_is_tried_without_the_schema_each_time(run_script, tmp_path):
+    def script(request):
+        return Fault(status=400) if "response_format" in request.body else None
+
+    with StandIn(script=script) as server:
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=2, MAX_IN_FLIGHT=1))
+    assert done.returncode == 0, done.stderr
+    assert ["response_format" in request.body for request in server.requests] == [True, False, True, False]
+
+
+def test_a_content_filter_costs_one_run_and_no_schema(run_script, tmp_path):
+    filtered = json.dumps({"error": {"code": "content_filter", "message": "the prompt was filtered"}}).encode()
+    with StandIn(script=[Fault(status=400, body=filtered)]) as server:
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=3, MAX_IN_FLIGHT=1))
+    assert done.returncode == 1 and b"1 content_filter" in done.stdout
+    assert ["response_format" in request.body for request in server.requests] == [True] * 3
+    assert {name for name in tree(tmp_path) if "failed" not in name} == runs(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            429,
+            {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"},
+        ),
+        (402, {"message": "Credits are gone"}),
+        (429, {"message": "Rate limit exceeded: free-models-per-day"}),
+        (200, {"message": "Insufficient credits", "code": 402}),
+    ],
+    ids=["insufficient_quota", "402", "per day", "402 in 200"],
+)
+def test_a_quota_that_is_used_up_stops_the_run_soon_with_the_providers_words(run_script, tmp_path, status, error):
+    fault = Fault(status=status, body=json.dumps({"error": error}).encode(), headers={"Retry-After": "3600"})
+    with StandIn(script=lambda request: None if request.number < 2 else fault) as server:
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=50, START_IN_FLIGHT=1), timeout=120)
+    assert done.returncode == 1 and error["message"].encode() in done.stderr and b"Add credit" in done.stderr
+    assert b"2 runs of this call kept" in done.stderr and b"48 missing" in done.stdout
+    assert set(tree(tmp_path)) == runs(1, 2)
+    with StandIn() as server:
+        assert run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=3)).returncode == 0
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -316,6 +362,42 @@ def test_hours_of_retry_after_are_waited_for_and_an_interrupt_ends_the_wait(repo
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and b"4 missing" in output, errors
     assert len(server.requests) == 2 and not tree(tmp_path)
+    said = [line for line in errors.splitlines() if line.startswith(b"waiting")]
+    assert len(said) == 1 and b" s, until " in said[0] and b"429: stand-in says 429" in said[0]
+
+
+def test_sigterm_ends_the_wait_for_a_server_that_stays_away(repo, tmp_path):
+    fault = Fault(status=500, headers={"Retry-After": "3600"})
+    with StandIn(script=lambda request: fault) as server:
+        process = started(repo, settings_for(server, tmp_path, NUM_RUNS=1))
+        assert server.wait_for(1)
+        while b"waiting" not in (line := process.stderr.readline()):
+            assert line, "it ended without a word about its wait"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert b"http_500" in line and process.returncode == 130
+
+
+def test_content_in_chunks_is_read_and_no_paid_reply_is_lost(run_script, tmp_path):
+    def replied(content, **reply):
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+        return Fault(body=json.dumps({"choices": [choice], **reply}).encode())
+
+    items = json.dumps({"memes": [{"image": "a cat \ud83d", "text": "hello 😀"}] * 5})
+    script = [
+        replied([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": items}]),
+        replied([{"type": "text", "text": 7}], usage="many"),
+        replied({"memes": [{"image": "a dog", "text": "bye"}, {"image": "a bus"}]}, usage={"prompt_tokens": "9"}),
+    ]
+    with StandIn(script=script) as server:
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=3, MAX_IN_FLIGHT=1, MAX_ATTEMPTS=1))
+    assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
+    kept = {name: json.loads(content) for name, content in tree(tmp_path).items()}
+    assert kept["in-model_general_ok/0001.json"]["items"][0]["text"] == "hello 😀"
+    assert kept["in-model_general_ok/0001.json"]["items"][0]["image"] == "a cat"
+    assert kept["in-model_general_ok/failed/0002-1.json"]["reason"] == "malformed"
+    assert len(kept["in-model_general_ok/0003.json"]["items"]) == 1
+    assert b"2 runs (6 items, 4 fewer than asked for, in 1 runs)" in done.stdout
 
 
 def test_a_second_process_on_the_same_folder_is_refused(repo, run_script, tmp_path):

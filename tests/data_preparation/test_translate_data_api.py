@@ -98,11 +98,10 @@ def test_rate_limits_are_waited_out(run_script, tmp_path, fault):
     "fault",
     [
         google_error(403, "forbidden", f"key {KEY} may not"),
-        google_error(403, "dailyLimitExceeded"),
         google_error(400, "badRequest", "API key not valid."),
         google_error(401, "unauthorized"),
     ],
-    ids=["403", "403 daily", "400 key", "401"],
+    ids=["403", "400 key", "401"],
 )
 def test_other_refusals_stop_at_once_with_the_remedy(run_script, tmp_path, fault):
     source = write_source(tmp_path / "model_general_ok", files=60)
@@ -110,6 +109,58 @@ def test_other_refusals_stop_at_once_with_the_remedy(run_script, tmp_path, fault
         done = run_script(SCRIPT, settings_for(server, source))
     assert done.returncode == 1 and b"set API_KEY" in done.stderr and KEY.encode() not in done.stderr
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        google_error(403, "dailyLimitExceeded", "Daily Limit Exceeded"),
+        google_error(403, "userRateLimitExceeded", "Quota exceeded for limit 'characters per day per user'"),
+        google_error(
+            429, "rateLimitExceeded", "Quota exceeded for limit 'characters per day'", **{"Retry-After": "60"}
+        ),
+    ],
+    ids=["daily", "per user per day", "429 per day"],
+)
+def test_a_quota_of_the_day_stops_the_run_with_googles_words_and_keeps_what_is_there(run_script, tmp_path, fault):
+    source = write_source(tmp_path / "model_general_ok", files=60)
+    with StandIn(script=lambda request: None if request.number == 0 else fault) as server:
+        done = run_script(SCRIPT, settings_for(server, source), timeout=120)
+    assert done.returncode == 1 and b"Exceeded" in done.stderr.replace(b"exceeded", b"Exceeded")
+    assert b"25 files of this call kept" in done.stderr and b"wait until it is renewed" in done.stderr
+    assert len(server.requests) == 2 and b"35 missing" in done.stdout
+
+
+def test_files_that_are_paid_for_are_kept_when_a_request_for_one_of_them_is_stopped(run_script, tmp_path):
+    source = write_source(tmp_path / "model_general_ok", files=3)
+    spent = google_error(403, "dailyLimitExceeded", "Daily Limit Exceeded")
+
+    def script(request):
+        done = [text if text.endswith(" 1") else translated(text, "zh") for text in request.texts]
+        return Fault(translations=done) if request.number == 0 else spent
+
+    with StandIn(script=script) as server:
+        done = run_script(SCRIPT, settings_for(server, source))
+    assert done.returncode == 1 and len(server.requests) == 2
+    assert {path.name for path in (tmp_path / "zh_model_general_ok").glob("*.json")} == {"0002.json", "0003.json"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_a_wait_that_says_why_it_is(repo, tmp_path, number):
+    source = write_source(tmp_path / "model_general_ok", files=60)
+    fault = google_error(429, "rateLimitExceeded", "too many characters a minute", **{"Retry-After": "3600"})
+    with StandIn(script=lambda request: None if request.number == 0 else fault) as server:
+        settings = {name: str(value) for name, value in settings_for(server, source).items()}
+        process = subprocess.Popen(
+            [sys.executable, str(repo / SCRIPT)], env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        while b"waiting" not in (line := process.stderr.readline()):
+            assert line, "it ended without a word about its wait"
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+    assert b"3,600 s" in line and b"too many characters a minute" in line
+    assert process.returncode == 130 and b"wrote 25 files" in output and b"Traceback" not in errors, errors
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(
