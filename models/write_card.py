@@ -136,7 +136,7 @@ def provenance(training: dict) -> list[str]:
         "    make wheel && HATECHECK_CSV=test_suite_cases.csv models/train_guard.sh",
         "",
         f"{run['max_steps']} steps of {memes} memes, one view of each, rank {run['lora_r']}, learning rate "
-        f"{run['learning_rate']:g}, seed {run['seed']}, from `datasets/v3`, `v4` and `v5`, English alone before all four",
+        f"{run['learning_rate']:g}, seed {run['seed']}, from `datasets/v3`, `v4` and `v5`, English alone before that",
         f"(fingerprint of the rows {run['dataset']}, of the base's weights {run['base_weights']}); {versions}.",
     ]
 
