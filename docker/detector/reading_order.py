@@ -183,12 +183,12 @@ def _cut(blocks: list[Block], axis: int, frame: Frames) -> Cut | None:
 
 def _columns_first(columns: Cut, rows: Cut) -> bool:
     """Whether what is left is read before what is right of it, or what is above before what is below."""
+    if max(columns.frame, rows.frame) >= FRAME_SHARE and abs(columns.frame - rows.frame) >= FRAME_LEAD:
+        return columns.frame > rows.frame
     beside = [any(block.shares(other, 1) > BESIDE for other in columns.second) for block in columns.first]
     others = [any(block.shares(other, 1) > BESIDE for other in columns.first) for block in columns.second]
     if min(np.mean(beside), np.mean(others)) < SIDE_BY_SIDE:
         return False
-    if max(columns.frame, rows.frame) >= FRAME_SHARE and abs(columns.frame - rows.frame) >= FRAME_LEAD:
-        return columns.frame > rows.frame
     height = float(np.median([block.height for block in columns.first + columns.second]))
     return rows.frame < FRAME_SHARE and columns.gap > rows.gap and rows.gap < PANELS_APART * height
 

@@ -154,6 +154,7 @@ def test_a_frame_decides_where_space_does_not():
     assert read(PANELS, grey=framed(PANELS)) == "abcdefgh"
     assert read(PANELS, grey=framed(PANELS, column=11)) == "abefcdgh"
     assert read(PANELS, grey=framed(PANELS, column=11, row=4)) == "abcdefgh"
+    assert read(CHAT, grey=framed(CHAT, column=10)) == "adfbce"
     assert read(COLUMNS_OF_PARAGRAPHS, grey=framed(COLUMNS_OF_PARAGRAPHS, row=3)) == "abefcdgh"
     assert read(COLUMNS_OF_PARAGRAPHS, grey=framed(COLUMNS_OF_PARAGRAPHS, column=12)) == "abcdefgh"
 
