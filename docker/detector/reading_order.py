@@ -17,6 +17,8 @@ TRIM = 0.15
 SAME_ROW, SAME_BLOCK, PANELS_APART = 0.4, 1.0, 3.0
 # Heights of two lines of a block differ by no more than this factor.
 SAME_HEIGHT = 1.7
+# In line heights: gaps that differ by less are the same.
+ALIKE = 0.1
 # So much of the smaller of two ranges is shared where one block is above, or beside, the other.
 BESIDE = 0.3
 # Columns are read one after another where so many of their blocks have another beside them; a chat has few.
@@ -113,12 +115,21 @@ def _joined(blocks: list[Block], axis: int, reach: float) -> list[Block]:
     """Blocks put together along `axis`, the nearest first, where each is all that the other has next to it."""
     while len(blocks) > 1:
         gaps = _gaps_of_only_neighbours(blocks, axis, reach)
-        if not np.isfinite(gaps).any():
+        least = gaps.min()
+        if not np.isfinite(least):
             break
-        first, second = np.unravel_index(gaps.argmin(), gaps.shape)
-        together = _together([blocks[first], blocks[second]])
-        blocks = [block for number, block in enumerate(blocks) if number not in (first, second)] + [together]
+        nearest = gaps <= least + ALIKE * blocks[int(gaps.min(axis=1).argmin())].height
+        following = {int(first): int(second) for first, second in np.argwhere(nearest)}
+        starts = [number for number in range(len(blocks)) if number not in following.values()]
+        blocks = [_together([blocks[number] for number in _chain(start, following)]) for start in starts]
     return blocks
+
+
+def _chain(start: int, following: dict[int, int]) -> list[int]:
+    chain = [start]
+    while chain[-1] in following:
+        chain.append(following[chain[-1]])
+    return chain
 
 
 def _gaps_of_only_neighbours(blocks: list[Block], axis: int, reach: float) -> np.ndarray:
@@ -140,17 +151,24 @@ def _gaps_of_only_neighbours(blocks: list[Block], axis: int, reach: float) -> np
 
 
 def _ordered(blocks: list[Block], frame: Frames) -> list[Block]:
-    if len(blocks) < 2:
-        return blocks
+    done: list[Block] = []
+    waiting = [blocks]
+    while waiting:
+        part = waiting.pop()
+        cut = _clearest_cut(part, frame) if len(part) > 1 else None
+        if cut:
+            waiting += [cut.second, cut.first]
+        else:
+            done += _one_by_one(part)
+    return done
+
+
+def _clearest_cut(blocks: list[Block], frame: Frames) -> "Cut | None":
     columns, rows = _cut(blocks, 0, _no_frame), _cut(blocks, 1, _no_frame)
     if columns and rows:
         columns, rows = _cut(blocks, 0, frame) or columns, _cut(blocks, 1, frame) or rows
-    parts = columns or rows
-    if columns and rows and not _columns_first(columns, rows):
-        parts = rows
-    if parts is None:
-        return _one_by_one(blocks)
-    return _ordered(parts.first, frame) + _ordered(parts.second, frame)
+        return columns if _columns_first(columns, rows) else rows
+    return columns or rows
 
 
 @dataclass(frozen=True)
@@ -183,24 +201,29 @@ def _cut(blocks: list[Block], axis: int, frame: Frames) -> Cut | None:
 
 def _columns_first(columns: Cut, rows: Cut) -> bool:
     """Whether what is left is read before what is right of it, or what is above before what is below."""
+    if max(columns.frame, rows.frame) >= FRAME_SHARE and abs(columns.frame - rows.frame) >= FRAME_LEAD:
+        return columns.frame > rows.frame
     beside = [any(block.shares(other, 1) > BESIDE for other in columns.second) for block in columns.first]
     others = [any(block.shares(other, 1) > BESIDE for other in columns.first) for block in columns.second]
     if min(np.mean(beside), np.mean(others)) < SIDE_BY_SIDE:
         return False
-    if max(columns.frame, rows.frame) >= FRAME_SHARE and abs(columns.frame - rows.frame) >= FRAME_LEAD:
-        return columns.frame > rows.frame
     height = float(np.median([block.height for block in columns.first + columns.second]))
     return rows.frame < FRAME_SHARE and columns.gap > rows.gap and rows.gap < PANELS_APART * height
 
 
 def _one_by_one(blocks: list[Block]) -> list[Block]:
     """Where nothing can be cut: the topmost block that has none left above it or, in its row, to its left."""
-    left, order = sorted(blocks, key=lambda block: block.low[1]), []
-    while left:
-        free = (block for block in left if not any(_comes_before(other, block) for other in left if other is not block))
-        order.append(next(free, left[0]))
-        left.remove(order[-1])
-    return order
+    left = sorted(blocks, key=lambda block: block.low[1])
+    behind = [[place for place, other in enumerate(left) if _comes_before(block, other)] for block in left]
+    before = np.zeros(len(left))
+    for others in behind:
+        before[others] += 1
+    order = []
+    for _ in left:
+        order.append(int(before.argmin()))
+        before[behind[order[-1]]] -= 1
+        before[order[-1]] = np.inf
+    return [left[place] for place in order]
 
 
 def _comes_before(block: Block, other: Block) -> bool:

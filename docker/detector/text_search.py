@@ -19,6 +19,8 @@ MOST_TILES = 64
 SAME_BOX = 0.5
 # Pixels by which two finds of one line differ.
 SLACK = 6
+# A picture full of specks has no text; of more boxes than this the largest are read.
+MOST_LINES = 1000
 # OpenCV warps no larger picture than 32,767 pixels a side; beside a line it needs a few of them.
 MARGIN = 16
 
@@ -37,7 +39,10 @@ class SearchSize:
 
 
 def find_boxes(detector: Any, pixels: np.ndarray) -> list[np.ndarray]:
-    """Four corners [4, 2] (x, y) of each line, float32; `detector` is RapidOCR's, `pixels` are [height, width, 3]."""
+    """Four corners [4, 2] (x, y) of each line, float32, in no order; `detector` is RapidOCR's.
+
+    `pixels` are [height, width, 3].
+    """
     tall = pixels.shape[0] >= pixels.shape[1]
     joined: list[np.ndarray] = []
     last: list[np.ndarray] = []
@@ -51,7 +56,7 @@ def find_boxes(detector: Any, pixels: np.ndarray) -> list[np.ndarray]:
         )
         apart, last = _join(last, found, across=not tall)
         joined += apart
-    return joined + last
+    return sorted(joined + last, key=lambda box: -float(np.ptp(box, axis=0).prod()))[:MOST_LINES]
 
 
 def tiles(height: int, width: int) -> Iterator[tuple[int, int]]:

@@ -154,6 +154,7 @@ def test_a_frame_decides_where_space_does_not():
     assert read(PANELS, grey=framed(PANELS)) == "abcdefgh"
     assert read(PANELS, grey=framed(PANELS, column=11)) == "abefcdgh"
     assert read(PANELS, grey=framed(PANELS, column=11, row=4)) == "abcdefgh"
+    assert read(CHAT, grey=framed(CHAT, column=10)) == "adfbce"
     assert read(COLUMNS_OF_PARAGRAPHS, grey=framed(COLUMNS_OF_PARAGRAPHS, row=3)) == "abefcdgh"
     assert read(COLUMNS_OF_PARAGRAPHS, grey=framed(COLUMNS_OF_PARAGRAPHS, column=12)) == "abcdefgh"
 
@@ -168,6 +169,13 @@ def test_the_direction_is_that_of_the_long_lines():
 def test_nothing_or_one_line_is_in_order():
     assert reading_order([], []) == []
     assert reading_order([np.zeros((4, 2), np.float32)], [0.0]) == [0]
+
+
+def test_a_page_of_a_thousand_lines_is_in_order():
+    lines = [(number, 1 + number % 7 + 50 * (number % 13 == 0)) for number in range(1000)]
+    corners = [[[9, 30 * n], [9 + 40 * w, 30 * n], [9 + 40 * w, 30 * n + 22], [9, 30 * n + 22]] for n, w in lines]
+    boxes = [np.array(box, np.float32) for box in reversed(corners)]
+    assert reading_order(boxes, [0.0] * 1000) == list(range(999, -1, -1))
 
 
 def test_boxes_that_cannot_be_cut_apart_are_all_there_once():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detector.text_search import MOST_TILES, OVERLAP, TILE, crop_line, find_boxes, tiles
+from detector.text_search import MOST_LINES, MOST_TILES, OVERLAP, TILE, crop_line, find_boxes, tiles
 
 
 @pytest.mark.parametrize("size", [(600, 600), (600, 1500), (1500, 600), (1, 1), (2, 2)])
@@ -49,6 +49,15 @@ def found_by(lines, height, width) -> list[tuple[int, ...]]:
 def test_each_line_of_a_tall_picture_is_one_box():
     lines = sorted((20 + step % 50, step, 300 + step % 77, step + 30) for step in range(10, 7900, 43))
     assert found_by(lines, 8000, 400) == lines
+
+
+def test_of_more_lines_than_a_picture_can_have_the_largest_are_kept():
+    large, specks = (
+        (10, 5, 200, 60),
+        [(4 * n % 396, 70 + n // 99 * 5, 4 * n % 396 + 4, 74 + n // 99 * 5) for n in range(1500)],
+    )
+    found = found_by([large, *specks], 400, 400)
+    assert len(found) == MOST_LINES and large in found
 
 
 def test_a_line_across_a_wide_picture_is_one_box_however_many_tiles_it_crosses():
