@@ -141,7 +141,7 @@ def tokenizer_faults(folder: Path) -> list[str]:
         return []
     for name in ("tokenizer.model", "tekken.json"):
         if (folder / name).is_file():
-            return [f"holds {name} but no tokenizer.json: copy that file from the same model's repository into it"]
+            return [f"holds {name} but no tokenizer.json: copy that file from the model's repository, or its base's"]
     return ["lacks tokenizer.json: copy the model's folder whole"]
 
 
