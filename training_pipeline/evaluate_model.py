@@ -64,6 +64,9 @@ class Settings(ScriptSettings):
     positive_label: str | None = Field(
         None, description="label that means harmful, several with commas; when unset 1, true or offensive"
     )
+    negative_label: str | None = Field(
+        None, description="label that means harmless, several with commas; needed where two are not POSITIVE_LABEL"
+    )
     image_column: str = Field("image", description="column of the captions, if there is one")
     language_column: str = Field("language", description="column of the languages, if there is one")
     category_column: str = Field("category", description="column of the categories, if there is one")
@@ -141,7 +144,7 @@ def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["Mem
         found = []
         for path in paths:
             own_columns = path.is_dir() and path not in measured
-            asked = () if own_columns else (columns, required, settings.positive_label)
+            asked = () if own_columns else (columns, required, settings.positive_label, settings.negative_label)
             found += read_rows(path, split, *asked)
         check_both_labels(found, f"{', '.join(map(str, paths))}, {split}")
         return found

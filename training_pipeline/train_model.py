@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 # What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
 RUN_IDENTITY = (
+    "languages",
     "epochs",
     "max_steps",
     "learning_rate",
@@ -87,6 +88,11 @@ class Settings(ScriptSettings):
     output_dir: Path = Field(
         default_factory=lora_beside_dataset,
         description="folder that gets the adapter and its checkpoints; unset: DATASET_DIR with -lora behind its name",
+    )
+    languages: str = Field("", description="languages of the rows that are taken, with commas; unset: all")
+    start_lora_dir: DirectoryPath | None = Field(
+        None,
+        description="adapter to go on from, with its own rank and scale, such as one trained on one language first",
     )
     epochs: float = Field(2.0, gt=0, description="passes over the training rows")
     max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
@@ -136,7 +142,9 @@ def main() -> None:
 
     check_model_folder(settings.model_dir)
     try:
-        splits = read_splits(named_paths(settings.dataset_dir), settings.shuffle_labels, settings.seed)
+        splits = read_splits(
+            named_paths(settings.dataset_dir), settings.shuffle_labels, settings.seed, settings.languages
+        )
     except UnusableRows as error:
         raise SystemExit(f"train_model.py: {error}") from error
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
@@ -162,6 +170,7 @@ def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict
     return {
         **{name: getattr(settings, name) for name in RUN_IDENTITY},
         "base_weights": weights_fingerprint(settings.model_dir),
+        "start_weights": weights_fingerprint(settings.start_lora_dir) if settings.start_lora_dir else None,
         "dataset": rows_fingerprint(splits),
     }
 
@@ -202,9 +211,12 @@ def metrics_of_best(state: "TrainerState") -> dict[str, float] | None:
 
 
 def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["EncodedMeme"]) -> "PeftModel":
-    """The frozen base with fresh LoRA adapters on all linear layers; `memes` are those to be trained on."""
+    """The frozen base with LoRA adapters, fresh ones on all linear layers or those of START_LORA_DIR.
+
+    `memes` are those to be trained on.
+    """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoConfig
 
     from guard.packed_rows import LARGEST_DIFFERENCE, check_packable, pack_row, prove_packable
@@ -223,16 +235,17 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
         prove_packable(base, prompt.prefix_ids, batch, dtype)
         if base.device.type == "cpu":
             try_suffix_attention(base, pack_row(prompt.prefix_ids, batch), LARGEST_DIFFERENCE[dtype])
-    model = get_peft_model(
-        base,
-        LoraConfig(
-            r=settings.lora_r,
-            lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    fresh = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    if settings.start_lora_dir:
+        model = PeftModel.from_pretrained(base, settings.start_lora_dir, is_trainable=True)
+    else:
+        model = get_peft_model(base, fresh)
     if base.device.type == "cpu":
         speed_up_adapters(model)
     return model

@@ -4,6 +4,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from small_memes import TINY_RUN, meme_rows, save_dataset
 
 SCRIPT = "training_pipeline/train_model.py"
@@ -44,6 +46,19 @@ def test_the_adapter_reaches_every_linear_layer(lora_run):
         names = set(weights.keys())
         moved = [name for name in names if "lora_B" in name and weights.get_tensor(name).abs().max() > 0]
     assert len(moved) == 2 * 7  # B starts at zero: seven linear layers in each of two blocks have learnt
+
+
+def test_a_training_goes_on_from_an_adapter(lora_run, base_dir, dataset_dir, run_script, tmp_path):
+    """From its weights, and with its rank, whatever LORA_R says."""
+    start, settings = lora_run[0], {"MODEL_DIR": base_dir, "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "lora"}
+    few = {**TINY_RUN, "MAX_STEPS": 1, "EVAL_STEPS": 1, "SAVE_STEPS": 1, "LORA_R": 64, "LEARNING_RATE": 1e-6}
+    done = run_script(SCRIPT, {**settings, **few, "START_LORA_DIR": start})
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (start, tmp_path / "lora"))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+    run = json.loads((tmp_path / "lora" / "run.json").read_text())
+    assert len(run["start_weights"]) == 16 != json.loads((start / "run.json").read_text())["start_weights"]
 
 
 def test_a_second_run_changes_nothing(lora_run, base_dir, dataset_dir, run_script):

@@ -36,6 +36,7 @@ def read_rows(
     columns: Mapping[str, str] = COLUMNS,
     required: Set[str] = REQUIRED,
     positive_label: str | None = None,
+    negative_label: str | None = None,
 ) -> list[MemeRow]:
     """The rows of one split (of all rows, where `path` is a table), empty cells as None, an empty text as "".
 
@@ -57,7 +58,9 @@ def read_rows(
     labelled = [(number, row) for number, row in enumerate(table) if as_text(row.get(columns["label"]))]
     if len(labelled) < len(table):
         print(f"{where}: {len(table) - len(labelled)} of {len(table)} rows left out: no label", file=sys.stderr)
-    labels = binary_labels([str(as_text(row[columns["label"]])) for _, row in labelled], positive_label, path)
+    labels = binary_labels(
+        [str(as_text(row[columns["label"]])) for _, row in labelled], positive_label, negative_label, path
+    )
     unnamed_group = f"{path.name}, {split} row" if path.is_dir() else f"{path.name}, row"
     return [
         meme_row(row, columns, label, number, unnamed_group)
@@ -159,22 +162,44 @@ def json_row(line: str, number: int, path: Path) -> dict[str, Any]:
     return row
 
 
-def binary_labels(values: list[str], positive_label: str | None, path: Path) -> list[int]:
-    """1 for the harmful label (or labels, with commas), 0 for every other."""
-    counts = Counter(values)
+def binary_labels(values: list[str], positive_label: str | None, negative_label: str | None, path: Path) -> list[int]:
+    """1 for the harmful label (or labels, with commas), 0 for the harmless; how they were written does not matter.
+
+    One label beside POSITIVE_LABEL is the harmless one; of several, NEGATIVE_LABEL must say which. UnusableRows where a
+    label cannot be placed. Says on stderr how many rows each has, where the user named them.
+    """
+    folded = [folded_label(value) for value in values]
+    counts = Counter(folded)
     seen = ", ".join(f"{value} ({count})" for value, count in counts.most_common(8))
-    if positive_label:
-        positive = {name.strip() for name in positive_label.split(",")}
-        if not positive & set(counts):
-            raise UnusableRows(f"POSITIVE_LABEL={positive_label} is no label of {path}, which has {seen}")
-        return [int(value in positive) for value in values]
-    unknown = {value for value in counts if value.casefold() not in HARMFUL | HARMLESS}
-    if unknown:
+    positive, negative = label_names(positive_label) or HARMFUL, label_names(negative_label)
+    if positive_label and not positive & set(counts):
+        raise UnusableRows(f"POSITIVE_LABEL={positive_label} is no label of {path}, which has {seen}")
+    others = set(counts) - positive
+    if not negative:
+        negative = others if positive_label and len(others) == 1 else HARMLESS
+    if unplaced := sorted(others - negative):
         raise UnusableRows(
-            f"{path} has labels {seen}, not 0 and 1 or ok and offensive; evaluate_model.py's POSITIVE_LABEL says "
+            f"{path} has labels {seen}: POSITIVE_LABEL={positive_label} leaves open what {', '.join(unplaced)} mean; "
+            "name the harmless ones in evaluate_model.py's NEGATIVE_LABEL"
+            if positive_label
+            else f"{path} has labels {seen}, not 0 and 1 or ok and offensive; evaluate_model.py's POSITIVE_LABEL says "
             "which of them means harmful"
         )
-    return [int(value.casefold() in HARMFUL) for value in values]
+    if positive_label:
+        placed = (
+            f"{value} {count:,} {'harmful' if value in positive else 'harmless'}" for value, count in counts.items()
+        )
+        print(f"labels of {path}: {', '.join(placed)}", file=sys.stderr)
+    return [int(value in positive) for value in folded]
+
+
+def folded_label(value: str) -> str:
+    """ " Not  Hateful" as "not hateful": one label, however its cells were typed."""
+    return " ".join(value.casefold().split())
+
+
+def label_names(setting: str | None) -> set[str]:
+    return {folded_label(name) for name in (setting or "").split(",") if name.strip()}
 
 
 def check_both_labels(rows: list[MemeRow], where: str) -> None:

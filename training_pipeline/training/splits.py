@@ -15,13 +15,16 @@ REQUIRED = frozenset({"image", "text", "label", "language", "group"})
 TRAINED_SPLITS = ("train", "validation")
 
 
-def read_splits(dataset_dirs: list[Path], shuffle_labels: bool, seed: int) -> dict[str, list[MemeRow]]:
+def read_splits(
+    dataset_dirs: list[Path], shuffle_labels: bool, seed: int, languages: str = ""
+) -> dict[str, list[MemeRow]]:
     """Rows by split of all folders together; UnusableRows, with the remedy, where training makes no sense.
 
     A training row whose group is in another folder's validation or test split is left out, and counted on stderr: what
     is measured on must not be trained on. `shuffle_labels` deals the labels of train and validation out anew, group by
-    group.
+    group. `languages`, with commas, leaves out the rows of all others.
     """
+    wanted = {language.strip() for language in languages.split(",") if language.strip()}
     splits: dict[str, list[MemeRow]] = {}
     for folder in dataset_dirs:
         names = saved_splits(folder)
@@ -29,7 +32,7 @@ def read_splits(dataset_dirs: list[Path], shuffle_labels: bool, seed: int) -> di
             raise UnusableRows(f"{folder} lacks a train or a validation split; make it with clean_dataset.py")
         for name in names:
             rows = with_content(read_rows(folder, name, required=REQUIRED), f"{folder}, {name}")
-            splits.setdefault(name, []).extend(rows)
+            splits.setdefault(name, []).extend(row for row in rows if not wanted or row["language"] in wanted)
     held_out = {row["group"] for name, rows in splits.items() if name != "train" for row in rows}
     kept = [row for row in splits["train"] if row["group"] not in held_out]
     if len(kept) < len(splits["train"]):

@@ -73,6 +73,13 @@ def test_a_saved_data_set_keeps_groups_and_both_ways_of_naming_labels(tmp_path):
     assert [row["group"] for row in read(folder)] == [row["group"] for row in meme_rows(4, 1)]
 
 
+def test_labels_are_the_same_however_their_cells_were_typed(tmp_path, capsys):
+    path = write_csv(tmp_path, "text,label\na,Hateful\nb,HATEFUL \nc,hateful\nd,Not  hateful\ne,spam\n")
+    named = {"positive_label": " hateful", "negative_label": "NOT HATEFUL, spam"}
+    assert [row["label"] for row in read_rows(path, "test", **named)] == [1, 1, 1, 0, 0]
+    assert "hateful 3 harmful, not hateful 1 harmless, spam 1 harmless" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "settings", "words"),
     [
@@ -82,6 +89,11 @@ def test_a_saved_data_set_keeps_groups_and_both_ways_of_naming_labels(tmp_path):
             "labels hateful (1), fine (1), not 0 and 1 or ok and offensive; evaluate_model.py's POSITIVE_LABEL",
         ),
         ("text,label\na,1\nb,0\n", {"positive_label": "hate"}, "POSITIVE_LABEL=hate is no label"),
+        (
+            "text,label\na,hate\nb,normal\nc,Spam\n",
+            {"positive_label": "hate"},
+            "POSITIVE_LABEL=hate leaves open what normal, spam mean; name the harmless ones in evaluate_model.py's",
+        ),
         ("text,label\n", {}, "has no rows"),
         ("body,label\na,1\n", {}, "has no column text; its columns are body, label; set TEXT_COLUMN"),
         (

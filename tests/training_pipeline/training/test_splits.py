@@ -37,6 +37,15 @@ def test_several_folders_are_one_and_what_is_held_out_in_one_is_trained_on_in_no
     assert "3 training rows left out" in capsys.readouterr().err
 
 
+def test_only_the_named_languages_are_taken(tmp_path):
+    rows = [{**row, "language": language} for row in meme_rows(6, 1) for language in ("en", "zh", "ta")]
+    folder = save_dataset(tmp_path / "data", train=rows, validation=rows)
+    found = read_splits([folder], False, seed=1, languages="zh, ta")
+    assert [row["language"] for row in found["validation"]] == ["zh", "ta"] * 6
+    with pytest.raises(UnusableRows, match="the train split has 0 rows"):
+        read_splits([folder], False, seed=1, languages="ms")
+
+
 def test_rows_without_label_or_content_are_left_out_and_counted(tmp_path, capsys):
     """A row without text has its image view all the same, as at inference."""
     rows = meme_rows(10, 1)
