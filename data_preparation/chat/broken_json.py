@@ -34,7 +34,7 @@ def labelled_items(content: str) -> list[Item]:
     labels = []
     between = ""
     for label, end in zip(found, ends, strict=True):
-        value, rest = _quoted_value(content[label.end() : end], label)
+        value, rest = _quoted_value(content[label.end() : end], label, end == len(content))
         number = int(label["number"]) if label["number"] else None
         labels.append(
             Labelled(label["label"].casefold(), value, BOUNDARY if OBJECT_ENDS.search(between) else 0, number)
@@ -43,7 +43,7 @@ def labelled_items(content: str) -> list[Item]:
     return paired(labels)
 
 
-def _quoted_value(region: str, label: re.Match[str]) -> tuple[str | None, str]:
+def _quoted_value(region: str, label: re.Match[str], is_last: bool) -> tuple[str | None, str]:
     """The value at the start of a region, None where it does not end, and what follows it."""
     key = OTHER_KEY.search(region)
     region, further = (region[: key.start()], region[key.start() :]) if key else (region, "")
@@ -59,7 +59,7 @@ def _quoted_value(region: str, label: re.Match[str]) -> tuple[str | None, str]:
         if not _is_escaped(region, start + end.start())
     ]
     closed = [end for end in ends if re.match(r"\s*,?\s*[\]})]", region[start + end.end() :])]
-    if not ends:
+    if not ends or is_last and not closed and len(ends) > 1:
         return None, region + further
     end = (closed or ends)[-1]
     value = region[start : start + end.start()]

@@ -53,12 +53,13 @@ def _is_pair(block: list[Labelled]) -> bool:
 
 
 def _take_turns(labels: list[Labelled]) -> bool:
-    """Image and text alternate, and no two of a pair are further apart than two of different pairs."""
+    """Image and text alternate, and no two of a pair are further apart than two of different pairs, or than others."""
     kinds = [label.kind for label in labels]
     if len(labels) % 2 or any(one == next_ for one, next_ in zip(kinds, kinds[1:], strict=False)):
         return False
     within, between = [label.gap for label in labels[1::2]], [label.gap for label in labels[2::2]]
-    return max(within) < BOUNDARY and (not between or max(within) <= min(between))
+    nearest = min(between, default=BOUNDARY)
+    return max(within) < BOUNDARY and (max(within) < nearest or min(within) == max(within) == nearest)
 
 
 def _items(blocks: Iterable[list[Labelled]]) -> list[Item]:

@@ -41,9 +41,9 @@ HEADING = re.compile(
 NUMBERED = re.compile(r"[ \t]*[*_]{0,2}\(?(\d{1,3})[.)][ \t]*[*_]{0,2}[ \t]*\S")
 SET_APART = re.compile(r"[ \t]*(?:\*[^*]+\*|_[^_]+_|\(.*\)|\[.*\]|>.*|```.*|.{1,60}[:：]\**)")
 META = re.compile(
-    r"[ \t]*[-*•]?[ \t]*\*\*[^*]{1,40}(?::\*\*|\*\*:)|[ \t]*[-*•_]*[ \t]*(?:explanation|notes?|categor(?:y|ies)"
+    r"[ \t]*[-*•]?[ \t]*\*\*[^*]{1,40}(?::\*\*|\*\*:)|[ \t]*[(\[]?[-*•_]*[ \t]*(?:explanation|notes?|categor(?:y|ies)"
     r"|context|reason(?:ing)?|rationale|humou?r|tone|topic"
-    r"|theme|"
+    r"|theme|harm\w*|stereotype|functional test|analysis|subtext|implication|why (?:it|this|that)(?:'s|’s)?|"
     r"title|label|tags?|hashtags|language|description|disclaimer|warning|target|style|format|setting|punchline"
     r"|source|"
     r"translation|meaning|alt(?: text)?|caption|type|intent|audience|culture|why it works|why this works|"
@@ -102,7 +102,7 @@ def _labels_of(line: str, number: int, is_inline: bool) -> list[Label]:
     if other is None:
         return [label]
     return [
-        replace(label, rest=label.rest[: other.start()].rstrip(" \t|;,/–—-")),
+        replace(label, rest=label.rest[: other.start()].rstrip(" \t|;,/–—-*_")),
         _label(other, number, label.rest[other.end() :].rstrip(" \t|"), False),
     ]
 

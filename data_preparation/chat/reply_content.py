@@ -25,7 +25,7 @@ THOUGHT_TAG = re.compile(rf"(?P<opened>{_OPENED})|(?P<closed>{_CLOSED})", re.IGN
 ANSWER_OPENS = re.compile(
     r"(?-i:assistantfinal)|here is my response:"
     r"|^[ \t]*(?:#{1,6}[ \t]*[*_]{0,2}|[*_]{2})final (?:answer|output|response|version|list|memes|json)\b[*_: \t]*$"
-    r"|^[ \t]*final (?:answer|output|response|version|list|memes|json)[ \t]*:[ \t]*$",
+    r"|^[ \t]*final (?:answer|output|response|version|list|memes|json)[ \t]*:",
     re.MULTILINE | re.IGNORECASE,
 )
 BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z])")  # gpt-oss without its special tokens, thoughts only

@@ -115,7 +115,8 @@ class TogetherChat:
             status = code if isinstance(code, int) and 400 <= code < 600 else 502
             raise self._refused(status, reply, raw.http_response.headers, entered)
         if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list) or is_deeper(reply, DEEPEST_REPLY):
-            raise RequestFailedError("unreadable", "the answer is no chat completion")
+            words = self._scrubbed(raw.http_response.text[:300])
+            raise RequestFailedError("unreadable", f"the answer is no chat completion: {words}")
         self._pace.succeeded()
         self._usage.add(reply)
         return reply

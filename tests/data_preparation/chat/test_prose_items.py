@@ -28,6 +28,8 @@ ITEM = "Image: a cat\nText: hello"
         "\n\n希望这些对您有帮助！",
         "\n\nSemoga membantu!",
         "\n\n_All are made up._",
+        "\n(Explanation: a greeting.)",
+        "\nWhy it's harmful: it leaves dogs out.",
     ],
 )
 def test_what_follows_the_last_meme_is_no_part_of_its_text(after):
@@ -138,6 +140,7 @@ def test_quotes_hold_a_text_together_over_a_blank_line():
         ),
         ("The Cat\nImage: a cat\nText: hello\n\nThe Dog\nImage: a dog\nText: bye", [CAT, DOG]),
         ("1. Image: a cat | Text: hello\n2. Image: a dog | Text: bye", [CAT, DOG]),
+        ("1. **Image**: a cat **Text**: hello\n2. **Image**: a dog **Text**: bye", [CAT, DOG]),
         ("- **Image:** a cat, **Text:** hello\n- **Image:** a dog, **Text:** bye", [CAT, DOG]),
         ("Image: a phone, text: no\nText: hello", [{"image": "a phone, text: no", "text": "hello"}]),
         ("- image: a cat\n  text: |\n    hello\n- image: a dog\n  text: >-\n    bye", [CAT, DOG]),

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat.replies import parse_items, parse_translations, read_items
@@ -51,6 +51,7 @@ line = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).fil
 memes = st.lists(st.fixed_dictionaries({"image": line, "text": line}), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(memes, st.sampled_from([0, 1, 2]))
 def test_json_is_read_back_exactly_whatever_it_holds(items, form):
     plain = json.dumps(items)
@@ -58,6 +59,7 @@ def test_json_is_read_back_exactly_whatever_it_holds(items, form):
     assert parse_items(written[form]) == [{name: value.strip() for name, value in item.items()} for item in items]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_content_breaks_the_parser(content):
     assert all(item["image"].strip() and item["text"].strip() for item in parse_items(content))

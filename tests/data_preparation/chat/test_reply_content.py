@@ -32,6 +32,7 @@ SKETCH = json.dumps({"memes": [DRAFT]})
         f"<think>{SKETCH}</think><answer>{ANSWER}</answer>",
         f"Here is my thought process: {SKETCH}\nHere is my response:\n{ANSWER}",
         f"{SKETCH}\n\n### Final answer\n{ANSWER}",
+        f"Thought: {SKETCH} will not do\nFinal Answer: {ANSWER}",
         f"{ANSWER}<|eot_id|>",
     ],
 )
