@@ -198,9 +198,10 @@ def report(settings, found: dict) -> None:
 
 
 def meme_suffixes(scorer, meme):
-    from detector.prompt import view_suffixes
+    from detector.prompt import view_windows
 
-    return view_suffixes(scorer.chat_model.prompt, meme.text, meme.caption, scorer.max_text_tokens).values()
+    views = view_windows(scorer.chat_model.prompt, meme.text, meme.caption, scorer.max_text_tokens).suffixes
+    return [suffix for windows in views.values() for suffix in windows]
 
 
 def start_up_seconds(folder: Path, path: str) -> float:

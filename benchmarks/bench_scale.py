@@ -220,11 +220,15 @@ def mean_tokens(llm_dir: Path, rows: list[dict]) -> float:
     """Tokens behind the policy, both views together."""
     from transformers import AutoTokenizer
 
-    from detector.prompt import build_prompt, read_scoring, view_suffixes
+    from detector.prompt import build_prompt, read_scoring, view_windows
 
     prompt = build_prompt(AutoTokenizer.from_pretrained(llm_dir), read_scoring(llm_dir))
     return mean(
-        sum(map(len, view_suffixes(prompt, row["text"], row["caption"], prompt.max_text_tokens).values()))
+        sum(
+            len(suffix)
+            for windows in view_windows(prompt, row["text"], row["caption"], prompt.max_text_tokens).suffixes.values()
+            for suffix in windows
+        )
         for row in rows
     )
 
