@@ -92,7 +92,22 @@ def by_language(reports: dict[str, dict]) -> list[str]:
             baseline = reports[name]["tfidf_baseline"].get("by_language", {}).get(language)
             cells.append(f"{found:.3f} ({baseline:.3f})" if found and baseline else f"{found:.3f}" if found else "")
         lines.append(f"| {words} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    return [*lines, "", *below_baseline(reports, measured), ""]
+
+
+def below_baseline(reports: dict[str, dict], measured: list[str]) -> list[str]:
+    """A sentence for each language in which bag-of-characters does better, on the very sets."""
+    lines = []
+    for language, words in LANGUAGES.items():
+        worse = []
+        for name in measured:
+            found = reports[name]["by_language"].get(language, {}).get("auroc")
+            baseline = reports[name]["tfidf_baseline"].get("by_language", {}).get(language)
+            if found and baseline and found < baseline:
+                worse.append(name)
+        if worse:
+            lines.append(f"{words}: below TF-IDF on {', '.join(worse)}.")
+    return lines
 
 
 def functionalities(reports: dict[str, dict]) -> list[str]:
@@ -121,7 +136,7 @@ def provenance(training: dict) -> list[str]:
         "    make wheel && HATECHECK_CSV=test_suite_cases.csv models/train_guard.sh",
         "",
         f"{run['max_steps']} steps of {memes} memes, one view of each, rank {run['lora_r']}, learning rate "
-        f"{run['learning_rate']:g}, seed {run['seed']}, from `datasets/v3`, `v4` and `v5`",
+        f"{run['learning_rate']:g}, seed {run['seed']}, from `datasets/v3`, `v4` and `v5`, English alone before all four",
         f"(fingerprint of the rows {run['dataset']}, of the base's weights {run['base_weights']}); {versions}.",
     ]
 
