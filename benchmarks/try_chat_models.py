@@ -8,7 +8,7 @@ of stderr.
     TOKENIZERS=tokenizers.tar.xz python benchmarks/try_chat_models.py                # a folder of families will do, too
     TOKENIZERS=tokenizers.tar.xz FAMILIES=openchat,qwen3 WORK_DIR=/tmp/families python benchmarks/try_chat_models.py
 
-Writes Markdown to stdout, a row as soon as its family is through. Some two minutes a family on two idle cores.
+Writes Markdown to stdout, a row as soon as its family is through.
 """
 
 import json

@@ -26,7 +26,7 @@ def test_any_chat_model_becomes_a_guard_model(base_dir, run_script, tmp_path):
     assert (base_dir / "chat_template.jinja").read_text() == template_before
     assert (guard / "tokenizer.json").read_bytes() == (base_dir / "tokenizer.json").read_bytes()
     asked, share = done.stdout.decode().splitlines()
-    assert re.search(r"token 'unsafe' \(\d+\) against 'safe' \(\d+\), behind .*'assistant' '\\n'$", asked), asked
+    assert re.search(r"token 'unsafe' \(\d+\) against 'safe' \(\d+\), behind .* '\\n'$", asked), asked
     assert re.search(r"both labels together have \d+\.\d% of the probability", share), share
 
 
