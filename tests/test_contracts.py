@@ -185,6 +185,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_attaching_refuses_is_what_the_container_cannot_serve(kind):
+    import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     from chat_families import chat_tokenizer
@@ -200,6 +201,7 @@ def test_what_attaching_refuses_is_what_the_container_cannot_serve(kind):
     own, can_be_served = KINDS[kind]
     small = {"vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
+    torch.manual_seed(0)
     config = CONFIG_MAPPING[kind](**{**small, **heads, "pad_token_id": 0, "initializer_range": 0.1, **own})
     try:
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")

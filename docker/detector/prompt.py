@@ -148,11 +148,16 @@ def view_windows(prompt: ScoringPrompt, text: str, caption: str | None, max_toke
         needs_caption = "{caption}" in template
         if (needs_caption and caption is None) or (not needs_caption and not text.strip()):
             continue
-        written = partial(_view_text, template, caption or "")
-        windows, left_out = text_windows(text, lambda part, of=written: content_ids(prompt, of(part)), max_tokens)
-        suffixes[name] = [view_ids(prompt, written(window), max_tokens) for window in windows]
+        ids_of = partial(_content_ids_of, prompt, template, caption or "")
+        windows, left_out = text_windows(text, ids_of, max_tokens)
+        written = (_view_text(template, caption or "", window) for window in windows)
+        suffixes[name] = [view_ids(prompt, view, max_tokens) for view in written]
         unseen.append(left_out)
     return Views(suffixes, min(unseen, default=0.0))
+
+
+def _content_ids_of(prompt: ScoringPrompt, template: str, caption: str, text: str) -> list[int]:
+    return content_ids(prompt, _view_text(template, caption, text))
 
 
 def _view_text(template: str, caption: str, text: str) -> str:

@@ -22,6 +22,7 @@ LINE_HEIGHT = 56
 BORDER = 10
 SURE = 0.9
 BRIGHT = 200
+LEAST_CONTRAST = 16  # grey levels; of blank paper Tesseract reads letters all the same
 
 
 def tamil_folder(tessdata_prefix: Path | None) -> Path | None:
@@ -61,6 +62,8 @@ class TamilReader:
         return best
 
     def _read(self, grey: Image.Image) -> tuple[str, float]:
+        if np.ptp(np.asarray(grey)) < LEAST_CONTRAST:
+            return "", 0.0
         api = self._api()
         api.SetImage(grey)
         # Zero-width non-joiners only steer a font; Tesseract puts one behind every virama.

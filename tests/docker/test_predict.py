@@ -77,7 +77,7 @@ def plain(run_script, models, memes_dir):
 @pytest.fixture(scope="module")
 def told(run_script, models, memes_dir):
     """The same, told to do some things otherwise, and two lines that cannot be scored."""
-    settings = {"THRESHOLD": "0.03", "MAX_TEXT_TOKENS": "8", "BATCH_SIZE": "4", "PROGRESS_SECONDS": "0.000001"}
+    settings = {"THRESHOLD": "0.3", "MAX_TEXT_TOKENS": "8", "BATCH_SIZE": "4", "PROGRESS_SECONDS": "0.000001"}
     lines = [*(memes_dir / f"{number}.png" for number in range(8)), "none.png", "none.png"]
     return run_over(run_script, {**models, "MAX_WAIT_MS": "2000", **settings}, lines)
 
@@ -200,7 +200,7 @@ def test_thousands_of_lines_in_one_process_with_flat_memory(start, tmp_path, dra
 def test_threshold_and_token_limit_take_effect(plain, told):
     """Labels follow THRESHOLD, or scoring.json's 0.5; less of the text gives other probabilities, and is said."""
     assert all(int(label) == (float(printed) >= 0.5) for printed, label in plain["answers"])
-    assert all(int(label) == (float(printed) >= 0.03) for printed, label in told["answers"])
+    assert all(int(label) == (float(printed) >= 0.3) for printed, label in told["answers"])
     assert len({label for printed, label in told["answers"] if float(printed) < 0.5}) == 2, "no label shows it"
     assert plain["answers"] != told["answers"][: len(plain["answers"])]
     assert "predict.py: MAX_TEXT_TOKENS=8 lowers the model's limit of 256 tokens a view\n" in told["stderr"]

@@ -140,12 +140,17 @@ def encode_windows(prompt: GuardPrompt, meme: Meme) -> tuple[list[EncodedMeme], 
     """(each view that a meme has, as predict.py asks it: a suffix for each window; share of its text in no window)."""
     views, unseen, limit = [], [], prompt.max_text_tokens
     for name in view_texts(prompt, meme["text"], meme["image"]):
-        written = partial(_view_text, prompt.views[name], meme["image"])
-        windows, left_out = text_windows(meme["text"], lambda part, of=written: encode_content(prompt, of(part)), limit)
-        suffixes = [encode_view(prompt, written(window), limit)[0] for window in windows]
+        template = prompt.views[name]
+        windows, left_out = text_windows(meme["text"], partial(_content_of, prompt, template, meme["image"]), limit)
+        written = (_view_text(template, meme["image"], window) for window in windows)
+        suffixes = [encode_view(prompt, view, limit)[0] for view in written]
         views.append(EncodedMeme(suffixes, int(meme["label"]), cut_tokens=0))
         unseen.append(left_out)
     return views, min(unseen, default=0.0)
+
+
+def _content_of(prompt: GuardPrompt, template: str, caption: str | None, text: str) -> list[int]:
+    return encode_content(prompt, _view_text(template, caption, text))
 
 
 def _view_text(template: str, caption: str | None, text: str) -> str:

@@ -126,6 +126,12 @@ def test_lines_of_later_frames_are_added_once_and_in_their_last_form():
 
 
 @needs_tamil
+@pytest.mark.parametrize("colour", [(40, 90, 200), (100, 90, 140), (255, 255, 255), (0, 0, 0)])
+def test_a_picture_of_one_colour_has_no_text(reader, colour):
+    assert reader.read(Image.new("RGB", (320, 240), colour)) == []
+
+
+@needs_tamil
 def test_tamil_upside_down_is_turned(reader, repo):
     picture = decode_image(str(repo / "datasets/sample_memes/held_out/meme_003.png"))
     upright = meme_text(reader.read(picture))

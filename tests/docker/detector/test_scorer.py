@@ -112,7 +112,9 @@ def test_what_stands_behind_the_token_limit_counts(llm_dir, caption_model_dir):
 
 
 def test_models_that_cannot_be_loaded_are_named(llm_dir, caption_model_dir, tmp_path):
-    with pytest.raises(UnusableSetting, match=f"CAPTION_MODEL_DIR={tmp_path}: lacks config.json: it is no model folder"):
+    with pytest.raises(
+        UnusableSetting, match=f"CAPTION_MODEL_DIR={tmp_path}: lacks config.json: it is no model folder"
+    ):
         loaded(llm_dir, tmp_path)
     with pytest.raises(UnusableSetting, match=f"LLM_DIR={tmp_path}: .*attach_policy"):
         loaded(tmp_path, caption_model_dir)
