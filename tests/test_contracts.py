@@ -177,7 +177,6 @@ KINDS = {
     "gemma2": ({"head_dim": 16}, False),  # capped attention, no fused kernel
     "gpt_neo": ({"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}, False),
     "stablelm": ({}, False),  # hands no arguments through to its attention
-    "falcon": ({}, False),  # attention of its own
     "deepseek_v3": ({**LATENT, **EXPERTS, "first_k_dense_replace": 1, "num_key_value_heads": 4}, False),
     "qwen3_next": ({}, False),  # linear attention
 }
