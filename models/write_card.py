@@ -13,7 +13,7 @@ SETS = {
     "v4": "`datasets/v4`, test split: memes as they are, harmful and harmless twins",
     "v5": "`datasets/v5`, test split: contrasts",
     "crosscheck": "`datasets/crosscheck`: written by other hands, never trained on",
-    "hatecheck": "HateCheck, all cases: nobody's here, never trained on",
+    "hatecheck": "HateCheck, all cases: written by researchers, never trained on",
 }
 # HateCheck's own names of what each case tests (Röttger et al. 2021).
 ABOVE = """\
@@ -66,7 +66,7 @@ def main() -> None:
 def figures(reports: dict[str, dict]) -> list[str]:
     lines = [
         "AUROC with its 95 % interval (resampled by group of texts that belong together), beside TF-IDF with logistic",
-        "regression on the same rows, and the same in 4 bits (GPTQ). Only the last two are texts by other hands.",
+        "regression on the same rows, and the same in 4 bits (GPTQ). Only the last two are by other hands.",
         "",
         "| texts | rows | AUROC | TF-IDF | in 4 bits |",
         "| --- | ---: | --- | ---: | ---: |",
