@@ -56,14 +56,14 @@ class TamilReader:
     def read(self, crop: Image.Image) -> tuple[str, float]:
         """(text, confidence 0..1) of one line; the better of its bright strokes alone and the picture as it is."""
         grey = line_on_paper(crop)
+        if np.ptp(np.asarray(grey)) < LEAST_CONTRAST:
+            return "", 0.0
         best = self._read(bright_strokes(grey))
         if best[1] < SURE:  # dark letters, or none that Tesseract knows
             best = max(best, self._read(grey), key=lambda reading: reading[1] * tamil_share(reading[0]))
         return best
 
     def _read(self, grey: Image.Image) -> tuple[str, float]:
-        if np.ptp(np.asarray(grey)) < LEAST_CONTRAST:
-            return "", 0.0
         api = self._api()
         api.SetImage(grey)
         # Zero-width non-joiners only steer a font; Tesseract puts one behind every virama.
