@@ -177,12 +177,17 @@ KINDS = {
     "gemma2": ({"head_dim": 16}, False),  # capped attention, no fused kernel
     "gpt_neo": ({"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}, False),
     "stablelm": ({}, False),  # hands no arguments through to its attention
+    "falcon": ({}, False),  # attention of its own
     "deepseek_v3": ({**LATENT, **EXPERTS, "first_k_dense_replace": 1, "num_key_value_heads": 4}, False),
     "qwen3_next": ({}, False),  # linear attention
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Known fault: the container compares label probabilities alone, and does not see that Falcon never calls its attention.
+UNSEEN = pytest.param("falcon", marks=pytest.mark.xfail(reason="predict.py serves what attaching refuses"))
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind != "falcon"), UNSEEN])
 def test_what_attaching_refuses_is_what_the_container_cannot_serve(kind):
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
