@@ -38,6 +38,7 @@ class Scoring(TypedDict):
     threshold: float  # label 1 from this probability on
     temperature: float
     max_text_tokens: int  # of one view; what is longer is cut
+    categories: NotRequired[dict[str, str]]  # by name, the text of the token behind the harmful label's; may be absent
     thresholds: NotRequired[dict[str, float]]  # these two are fitted by evaluate_model.py
     fitted_on: NotRequired[dict[str, int]]
 

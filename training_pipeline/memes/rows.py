@@ -14,7 +14,7 @@ from guard.template import Meme
 HARMFUL = {"1", "true", "offensive"}
 HARMLESS = {"0", "false", "ok"}
 # Where each field of a row stands in a data set of this project.
-COLUMNS = {name: name for name in ("text", "label", "image", "language", "category", "group")}
+COLUMNS = {name: name for name in ("text", "label", "image", "language", "category", "group")} | {"target": "category"}
 REQUIRED = frozenset({"text", "label"})
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 
@@ -81,6 +81,7 @@ def meme_row(
         "label": label,
         "language": found["language"],
         "category": found["category"],
+        "target": found["target"],
         "group": found["group"] or f"{unnamed_group} {number}",
     }
 

@@ -74,5 +74,6 @@ def rows_fingerprint(splits: dict[str, list[MemeRow]]) -> str:
     digest = hashlib.sha256()
     for name in sorted(splits):
         for row in splits[name]:
-            digest.update(json.dumps([name, row["text"], row["image"], row["label"]]).encode())
+            shown = [name, row["text"], row["image"], row["label"], row.get("target")]
+            digest.update(json.dumps(shown).encode())
     return digest.hexdigest()[:16]
