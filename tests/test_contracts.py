@@ -185,11 +185,7 @@ KINDS = {
 }
 
 
-# Known fault: the container compares label probabilities alone, and does not see that Falcon never calls its attention.
-UNSEEN = pytest.param("falcon", marks=pytest.mark.xfail(reason="predict.py serves what attaching refuses"))
-
-
-@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind != "falcon"), UNSEEN])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_attaching_refuses_is_what_the_container_cannot_serve(kind):
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM

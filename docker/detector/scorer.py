@@ -64,12 +64,12 @@ class Scorer:
                 continue
             meme.unseen_text = views.unseen
             prompted += [(meme, view, suffix) for view, suffixes in views.suffixes.items() for suffix in suffixes]
-        probabilities = in_halves(self.chat_model.probabilities, [suffix for _, _, suffix in prompted])
-        for (meme, view, _), probability in zip(prompted, probabilities, strict=True):
-            if probability is None or not 0 <= probability <= 1:  # NaN compares false
+        answers = in_halves(self.chat_model.answers, [suffix for _, _, suffix in prompted])
+        for (meme, view, _), answer in zip(prompted, answers, strict=True):
+            if answer is None or not 0 <= answer.probability <= 1:  # NaN compares false
                 meme.fail("scoring_failed")
             else:
-                meme.views[view] = max(probability, meme.views.get(view, 0.0))
+                meme.views[view] = max(answer.probability, meme.views.get(view, 0.0))
         for meme in memes:
             scored = list(meme.views.values())
             meme.probability = sum(scored) / len(scored) if scored else self.fallback_probability

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from detector.chat_model import Answer
 from detector.meme import Meme
 from detector.prompt import Views, content_ids, view_windows
 from detector.scorer import Scorer, load_scorer
@@ -22,11 +23,11 @@ class FakeChatModel:
     def __init__(self, probabilities):
         self.prompt = probabilities
 
-    def probabilities(self, suffixes):
+    def answers(self, suffixes):
         found = [self.prompt[text] for (text,) in suffixes]
         if RuntimeError in found:
             raise RuntimeError("out of memory")
-        return found
+        return [Answer(probability, {}) for probability in found]
 
 
 @pytest.fixture
@@ -105,7 +106,9 @@ def test_what_stands_behind_the_token_limit_counts(llm_dir, caption_model_dir):
     assert ends[1].probability != pytest.approx(ends[0].probability, abs=0.001)
     assert all(meme.unseen_text == 0 for meme in (alone, *ends))
     windows = view_windows(prompt, ends[1].text, None, 64).suffixes["text"]
-    assert ends[1].views["text"] == pytest.approx(max(scorer.chat_model.probabilities(windows)), abs=1e-5)
+    assert ends[1].views["text"] == pytest.approx(
+        max(answer.probability for answer in scorer.chat_model.answers(windows)), abs=1e-5
+    )
     endless = Meme("endless", text=harmless * 20)
     scorer.score([endless])
     assert 0.5 < endless.unseen_text < 1 and endless.error is None
