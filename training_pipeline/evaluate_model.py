@@ -54,6 +54,7 @@ class Settings(ScriptSettings):
         description="data set that clean_dataset.py wrote, or a CSV, TSV or JSON Lines file; several with commas"
     )
     split: str = Field("test", description="split that is measured; validation fits scoring.json, from a file too")
+    languages: str = Field("", description="languages of the rows that are measured, with commas; unset: all")
     output_dir: Path = Field(description="folder that gets evaluation.json, predictions.jsonl and the plots")
     baseline_dataset_dir: Annotated[str, AfterValidator(existing_paths)] | None = Field(
         None, description="data sets whose train split the TF-IDF baseline learns from; DATASET_DIR's own when unset"
@@ -148,7 +149,7 @@ def check_places(settings: Settings) -> None:
 
 def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["MemeRow"] | None]:
     """(rows of the split, rows of the train split for the baseline or None)."""
-    from memes.rows import COLUMNS, REQUIRED, UnusableRows, check_both_labels, read_rows
+    from memes.rows import COLUMNS, REQUIRED, UnusableRows, check_both_labels, of_languages, read_rows
 
     columns = {name: getattr(settings, f"{name}_column") for name in COLUMNS}
     required = REQUIRED | {name for name in COLUMNS if f"{name}_column" in settings.model_fields_set}
@@ -160,7 +161,7 @@ def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["Mem
         for path in paths:
             own_columns = path.is_dir() and path not in measured
             asked = () if own_columns else (columns, required, settings.positive_label, settings.negative_label)
-            found += read_rows(path, split, *asked)
+            found += of_languages(read_rows(path, split, *asked), settings.languages)
         check_both_labels(found, f"{', '.join(map(str, paths))}, {split}")
         return found
 

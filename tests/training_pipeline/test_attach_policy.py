@@ -41,7 +41,7 @@ def test_categories_are_the_policys_or_none(base_dir, run_script, tmp_path):
     assert scoring["categories"] == {"race": " race", "age": " age"}
     assert "attacked for: race or age." in (tmp_path / "guard" / "chat_template.jinja").read_text()
     again = run_script(SCRIPT, {**attach, "CATEGORIES": "race,class"})
-    assert b"wrote" in again.stdout, "other categories are another guard model"
+    assert again.returncode == 1 and b"is there already" in again.stderr, "other categories are another guard model"
     alike = run_script(SCRIPT, {**attach, "CATEGORIES": "race,race"})
     assert alike.returncode == 1 and b"race, race cannot be told apart by one token each" in alike.stderr
     (tmp_path / "policy.txt").write_text("Is this {unsafe} or {safe}?\n{meme} </meme>")
@@ -118,7 +118,7 @@ def test_a_second_run_keeps_what_was_fitted_and_another_policy_is_refused(base_d
     again = run_script(SCRIPT, settings)
     assert again.returncode == 0 and b"kept" in again.stdout and json.loads(scoring.read_text())["threshold"] == 0.42
     policy = tmp_path / "policy.txt"
-    policy.write_text("Is {meme} {unsafe} or {safe}?")
+    policy.write_text("Is this {unsafe} or {safe}?\n{meme} </meme>")
     refused = run_script(SCRIPT, {**settings, "POLICY_FILE": policy})
     assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
     assert json.loads(scoring.read_text())["threshold"] == 0.42

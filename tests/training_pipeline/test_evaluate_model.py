@@ -201,3 +201,10 @@ def test_several_data_sets_are_measured_as_one(merged_run, dataset_dir, tmp_path
     assert [row["group"] for row in rows[-2:]] == ["more.csv, row 0", "more.csv, row 1"]
     with pytest.raises(ValueError, match="is not there: /void"):
         Settings(**settings, DATASET_DIR=f"{dataset_dir},/void")
+
+
+def test_only_rows_in_the_named_languages_are_measured(merged_run, dataset_dir, tmp_path):
+    settings = {"model_dir": merged_run[0], "dataset_dir": str(dataset_dir), "output_dir": tmp_path}
+    measured, _ = read_evaluation_rows(Settings(**settings, languages="ms"))
+    everything, _ = read_evaluation_rows(Settings(**settings))
+    assert {row["language"] for row in measured} == {"ms"} and len(measured) < len(everything)

@@ -213,6 +213,12 @@ def check_both_labels(rows: list[MemeRow], where: str) -> None:
         )
 
 
+def of_languages(rows: list[MemeRow], languages: str) -> list[MemeRow]:
+    """The rows in one of `languages`, with commas; all of them where that is empty."""
+    wanted = {language.strip() for language in languages.split(",") if language.strip()}
+    return [row for row in rows if not wanted or row["language"] in wanted]
+
+
 def with_content(rows: list[MemeRow], where: str) -> list[MemeRow]:
     """The rows that have a text or a caption; the others are counted on stderr."""
     kept = [row for row in rows if row["text"] or row["image"]]
