@@ -33,11 +33,12 @@ def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
     assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 
 
-def test_the_report_and_add_reviews_know_the_same_categories():
+def test_the_report_and_those_who_write_data_sets_know_the_same_categories():
     import add_reviews
+    import clean_dataset
     import evaluate_predictions
 
-    settings = (add_reviews.Settings, evaluate_predictions.Settings)
+    settings = (add_reviews.Settings, clean_dataset.Settings, evaluate_predictions.Settings)
     assert len({scripts.model_fields["categories"].default for scripts in settings}) == 1
 
 
