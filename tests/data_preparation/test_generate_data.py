@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from cleaning.categories import CATEGORIES
 from generate_data import PROMPT_KEYS
 from stand_in_server import Fault, StandIn
 
@@ -52,7 +53,9 @@ def test_phrasebook_gives_every_key_and_a_second_run_changes_nothing(run_script,
         category, label = name.split("/")[0].removeprefix("phrasebook_").rsplit("_", 1)
         assert (document["label"], document["category"], document["language"]) == (label, category, "en")
         assert document["source"] is None and len(document["items"]) == 5
-        assert all(set(item) == {"image", "text", "group"} and "{" not in item["text"] for item in document["items"])
+        assert all("{" not in item["text"] for item in document["items"])
+        assert {tuple(item) for item in document["items"]} == {("image", "text", "category", "group")}
+        assert {item["category"] for item in document["items"]} <= {*CATEGORIES.split(","), "everyday"}
         content = json.loads(document["reply"]["choices"][0]["message"]["content"])
         assert [item["text"] for item in content] == [item["text"] for item in document["items"]]
     second = run_script(SCRIPT, settings)

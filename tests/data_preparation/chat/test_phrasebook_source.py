@@ -65,7 +65,9 @@ def test_a_reply_looks_like_a_chat_completion(tmp_path):
     reply = generation_reply(pairs, "general_ok", 2, items_a_reply=2)
     message = reply["choices"][0]["message"]
     assert {"id", "object", "model", "created", "usage"} <= set(reply) and reply["object"] == "chat.completion"
-    assert [set(item) for item in json.loads(message["content"])] == [{"image", "text"}] * 2
+    items = json.loads(message["content"])
+    assert [set(item) for item in items] == [{"image", "text", "category"}] * 2
+    assert {item["category"] for item in items} == {"everyday"}, "the name of the file that the idea is in"
     assert message["idea_ids"] == [found.id for found, _ in pairs[2:4]]
 
 
