@@ -71,7 +71,7 @@ def share_cpus() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # oneDNN keeps 1,024 compiled products, but packed rows hardly ever have a length twice: 500 training steps grew a
-    # process from 3.4 to 7.6 GB, with 100 kept it stayed at 4.2.
+    # process from 3.4 to 7.6 GB, with 100 kept it stayed at 4.6.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # gptqmodel's loader asks for two and dies on fewer
