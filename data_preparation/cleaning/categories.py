@@ -53,5 +53,6 @@ def told_counts(counts: Counter[str]) -> str:
 
 
 def _plain(said: object) -> str:
-    """`Sexual_Orientation.` as `sexual orientation`; empty for what is no string."""
-    return re.sub(r"[\W_]+", " ", said).strip().casefold() if isinstance(said, str) else ""
+    """`Sexual_Orientation (gay men).` as `sexual orientation`; empty for what is no string."""
+    bare = re.sub(r"\([^()]*\)", " ", said) if isinstance(said, str) else ""
+    return re.sub(r"[\W_]+", " ", bare).strip().casefold()

@@ -121,6 +121,27 @@ def test_replies_land_in_files_and_the_key_nowhere(run_script, tmp_path):
     assert document["reply"]["usage"]["total_tokens"] == 150
 
 
+def test_a_category_that_the_model_names_stays_with_its_item(run_script, tmp_path):
+    memes = [{"image": "a cat", "text": "hello", "category": "Race"}, {"image": "a dog", "text": "bye"}]
+    with StandIn(script=[Fault(content=json.dumps({"memes": memes}))]) as server:
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=1))
+    assert done.returncode == 0, done.stderr
+    items = json.loads((tmp_path / "in-model_general_ok" / "0001.json").read_text())["items"]
+    assert items == [{**meme, "group": f"in-model_general_ok/0001#{index}"} for index, meme in enumerate(memes)]
+    schema = server.requests[0].body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["memes"]["items"]["required"] == ["image", "text", "category"]
+
+
+@pytest.mark.parametrize("key", PROMPT_KEYS)
+def test_every_prompt_asks_for_a_category_of_the_list(repo, key):
+    prompt = (repo / "data_preparation" / "prompts" / "generate" / f"{key}.txt").read_text(encoding="utf-8")
+    asked = " ".join(prompt.split()).split("- category: ")[1].split(". Answer")[0]
+    named = [asked.find(name) for name in CATEGORIES.split(",")]
+    assert -1 not in named and named == sorted(named)
+    assert ("none where" in asked) == key.endswith("_ok")
+    assert prompt.endswith('{"memes": [{"image": "...", "text": "...", "category": "..."}]}\n')
+
+
 def test_connections_are_kept_open_from_one_request_to_the_next(run_script, tmp_path):
     with StandIn(latency_s=0.1) as server:
         run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=120, START_IN_FLIGHT=30, MAX_IN_FLIGHT=30))

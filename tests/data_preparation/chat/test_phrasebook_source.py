@@ -10,6 +10,7 @@ from chat.phrasebook_source import (
     fill,
     fillings_of,
     generation_reply,
+    key_digest,
     load_phrasebook,
     runs_in,
     sequence,
@@ -69,6 +70,14 @@ def test_a_reply_looks_like_a_chat_completion(tmp_path):
     assert [set(item) for item in items] == [{"image", "text", "category"}] * 2
     assert {item["category"] for item in items} == {"everyday"}, "the name of the file that the idea is in"
     assert message["idea_ids"] == [found.id for found, _ in pairs[2:4]]
+
+
+def test_an_idea_that_moves_to_another_category_is_noticed(tmp_path):
+    before = book_of(tmp_path, idea(1))
+    (tmp_path / "ok" / "everyday.jsonl").rename(tmp_path / "ok" / "class.jsonl")
+    moved = load_phrasebook(tmp_path)
+    assert {found.category for found in moved.ideas.values()} == {"class"}
+    assert key_digest(moved, "general_ok") != key_digest(before, "general_ok")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ NAMES = CATEGORIES.split(",")
         ("Race/Ethnicity", "race"),
         ("sexual_orientation", "orientation"),
         ("Disabilities", "health"),
+        ("class (income, job)", "class"),
         ("everyday", None),
         ("race and religion", None),
         ("racetrack", None),
