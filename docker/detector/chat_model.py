@@ -36,6 +36,11 @@ class Answer:
     probability: float  # of harm
     categories: dict[str, float]  # by name, if it is harmful: they sum to 1; empty for a model without categories
 
+    @property
+    def is_sound(self) -> bool:
+        """False for numbers that are none (NaN), as a sick device or overflowing weights give them."""
+        return all(0 <= share <= 1 for share in (self.probability, *self.categories.values()))
+
 
 class ChatModel:
     """Scores suffixes (token lists of prompt.view_windows) on one device; `model` is changed for it."""
