@@ -178,9 +178,9 @@ def provenance(training: dict) -> list[str]:
         "",
         "    make wheel && HATECHECK_CSV=test_suite_cases.csv models/train_guard.sh",
         "",
-        f"{run['max_steps']} steps of {memes} memes, one view of each, rank {run['lora_r']}, learning rate "
-        f"{run['learning_rate']:g}, seed {run['seed']}, from `datasets/v3`, `v4` and `v5`, after the stages before",
-        "it in that script: English alone, all four, Malay and Tamil",
+        "LoRA on `datasets/v3`, `v4` and `v5` in the stages of that script: English, all four languages, Malay and",
+        f"Tamil, all four twice more. The last: {run['max_steps']} steps of {memes} memes, one view of each, rank "
+        f"{run['lora_r']}, learning rate {run['learning_rate']:g}, seed {run['seed']}",
         f"(fingerprint of the rows {run['dataset']}, of the base's weights {run['base_weights']}); {versions}.",
     ]
 
