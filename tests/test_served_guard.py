@@ -153,7 +153,7 @@ def test_the_documented_client_gets_the_containers_answer_of_any_server(client, 
         start = len(server[1] or [])
         served.append(client["judge"](text, caption))
         assert server[1] is None or server[1][start:] == prompts, (text, caption)
-    assert max(expected) - min(expected) > 0.02, "the model must tell the memes apart for this test to mean anything"
+    assert max(expected) - min(expected) > 20e-4, "the model must tell the memes apart for this test to mean anything"
     assert [harm for harm, _ in served] == pytest.approx(expected, abs=1e-4)
     for (_, found), own in zip(served, categories, strict=True):
         assert found == pytest.approx(own, abs=1e-4)
