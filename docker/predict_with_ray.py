@@ -2,16 +2,17 @@
 
 Reads   INPUT: a folder, a glob, a text file of paths, or Parquet with a column of paths or of bytes, on a disk or at a
         URL (s3://, gs://, http://, ...); LLM_DIR: a guard model folder; CAPTION_MODEL_DIR: a BLIP folder.
-Writes  OUTPUT: a folder or URL of Parquet files, a row a picture: path, probability, label, probability_text,
-        probability_image_text, caption, text, unseen_frames, unseen_text, error, milliseconds; OUTPUT.checkpoint: which
-        paths are in them.
+Writes  OUTPUT: a folder or URL of Parquet files, a row a picture: path, probability, label, categories (a map of name
+        and probability), probability_text, probability_image_text, caption, text, unseen_frames, unseen_text, error,
+        milliseconds; OUTPUT.checkpoint: which paths are in them.
 
     INPUT=memes OUTPUT=predictions LLM_DIR=llm-gptq CAPTION_MODEL_DIR=captioner python docker/predict_with_ray.py
 
 `path` is the key. Run again, after a crash or with more pictures, only what is not in OUTPUT is scored; files that a
-crash left half written are removed first. A picture that cannot be read is a row with its error and
-FALLBACK_PROBABILITY. A worker that dies is replaced, and its rows are scored by another. Without RAY_ADDRESS a Ray of
-its own is started on this machine and ended again; Ray's usage statistics are off.
+crash left half written are removed first. An OUTPUT whose files lack columns, as older versions wrote them, is refused.
+A picture that cannot be read is a row with its error and FALLBACK_PROBABILITY. A worker that dies is replaced, and its
+rows are scored by another. Without RAY_ADDRESS a Ray of its own is started on this machine and ended again; Ray's usage
+statistics are off.
 """
 
 import logging
@@ -20,9 +21,7 @@ import os
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -102,13 +101,16 @@ def open_input(settings: Settings) -> "PictureSource":
 
 
 def open_output(settings: Settings) -> "tuple[FileSystem, str]":
-    """(file system, folder in it) of OUTPUT."""
+    """(file system, folder in it) of OUTPUT; raises UnusableSetting where rows lie there that ours cannot join."""
+    from batch.outputs import OtherVersion, refuse_other_columns
     from batch.stores import UnusableUrl, locate
 
     try:
-        return locate(settings.output.rstrip("/"))
-    except (UnusableUrl, OSError) as unusable:
+        filesystem, folder = locate(settings.output.rstrip("/"))
+        refuse_other_columns(filesystem, folder)
+    except (UnusableUrl, OtherVersion, OSError) as unusable:
         raise UnusableSetting(f"OUTPUT={settings.output}: {unusable}") from unusable
+    return filesystem, folder
 
 
 def run(settings: Settings, source: "PictureSource", filesystem: "FileSystem", folder: str) -> int:
@@ -248,22 +250,13 @@ def progress_lines(every_seconds: float, filesystem: "FileSystem", folder: str) 
 
 def summary(output: str, filesystem: "FileSystem", folder: str, seconds: float) -> None:
     """Rows and errors of all that lies in OUTPUT, on stderr."""
-    from pyarrow import fs, parquet
+    from batch.outputs import count_rows
 
-    def errors_of(path: str) -> list[str | None]:
-        # Not by pyarrow's dataset: its threads outlive the scan, and with a file system of fsspec's abort at exit.
-        with filesystem.open_input_file(path) as file:
-            return parquet.ParquetFile(file).read(["error"], use_threads=False)["error"].to_pylist()
-
-    files = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(errors_of, [file.path for file in files if file.extension == "parquet"])
-        errors = Counter(error for errors_of_file in found for error in errors_of_file)
-    failed = ", ".join(f"{count:,} {reason}" for reason, count in errors.most_common() if reason)
-    say(
-        f"{errors.total():,} rows in {output}, {errors.total() - errors[None]:,} failed"
-        f"{f' ({failed})' if failed else ''}; {seconds:.0f} s"
-    )
+    counts = count_rows(filesystem, folder)
+    failed = ", ".join(f"{count:,} {reason}" for reason, count in counts.errors.most_common())
+    unseen = "".join(f"; {count:,} with unseen {part}" for part, count in counts.unseen.items() if count)
+    reasons = f" ({failed})" if failed else ""
+    say(f"{counts.rows:,} rows in {output}, {counts.errors.total():,} failed{reasons}{unseen}; {seconds:.0f} s")
 
 
 def say(message: str) -> None:

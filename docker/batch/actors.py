@@ -10,17 +10,18 @@ apart read each picture of the batches that may have done it.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from ray.exceptions import RayActorError
 
+from batch.outputs import PREDICTIONS, READING
 from batch.stores import URL, fetch, fetch_ahead
 from detector.device import compile_nothing, go_offline, keep_freed_memory
 from detector.image_decoding import UnreadableImage
-from detector.meme import Evidence, Meme, evidence_of
+from detector.meme import Meme, evidence_of
 from detector.reader import load_reader
 from detector.settings import DetectorSettings
 
@@ -28,32 +29,6 @@ from detector.settings import DetectorSettings
 BATCHES_IN_FLIGHT = 2
 # Enough to hide a store that takes no longer to answer than four pictures take to be read.
 FETCHED_AHEAD = 4
-READING, SCORING = ("decode", "pixels", "ocr"), ("caption", "score")
-COLUMNS = (
-    "path",
-    "probability",
-    "label",
-    "probability_text",
-    "probability_image_text",
-    "caption",
-    "text",
-    "unseen_frames",
-    "unseen_text",
-    "error",
-    "milliseconds",
-)
-
-
-# Evidence has the columns' types; Parquet's are these.
-ARROW_TYPES = {
-    str: pa.string(),
-    str | None: pa.string(),
-    float: pa.float64(),
-    float | None: pa.float64(),
-    int | None: pa.int8(),
-    dict[str, float]: pa.struct([(stage, pa.float64()) for stage in (*READING, *SCORING)]),
-}
-PREDICTIONS = pa.schema([(name, ARROW_TYPES[get_type_hints(Evidence)[name]]) for name in COLUMNS])
 
 
 class ReaderActor:

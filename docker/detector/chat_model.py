@@ -2,25 +2,22 @@
 
 The policy's keys and values are computed once a process. A batch is one row that holds every view of every meme: a
 suffix's positions restart behind the policy, and its attention sees the policy and itself only, so a meme's
-probability does not depend on its neighbours. No token is decoded: the logits of the two label words at a suffix's
-last position are the answer. Of the output layer only those two rows are kept, and the last layer's feed-forward
-network is computed for those positions alone.
-
-One dense mask over a row would spend most of its work on pairs of tokens that it then masks. Suffix by suffix there is
-no padding and no waste. Each is written behind the policy, where the one before it was, so that PyTorch's fused kernel
-finds all keys in one place and the policy's are never copied.
+probability does not depend on its neighbours (packed_rows.py). No token is decoded: the logits of the two label words
+at a suffix's last position are the answer. Where the model has categories, one token more stands behind each suffix,
+the harmful label, and the logits of the categories' tokens there say whom it attacks. Of the output layer only the
+rows of these words are kept, and the last layer's feed-forward network is computed for those positions alone.
 """
 
 import os
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
 from detector.device import config_with_kernel
+from detector.packed_rows import PackedRow, UnpackableAttention, cut_to_budget, packed_attention, packed_layout
 from detector.prompt import ScoringPrompt, UnusableModel, build_prompt, content_ids, read_scoring
 from detector.whole_model import UnusableFolder, check_tokenizer, check_weights, load_whole
 
@@ -32,6 +29,19 @@ PROBE = "Image: a cat on a table, Caption: when you wake up late again"
 LARGEST_DIFFERENCE = 0.03
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one suffix."""
+
+    probability: float  # of harm
+    categories: dict[str, float]  # by name, if it is harmful: they sum to 1; empty for a model without categories
+
+    @property
+    def is_sound(self) -> bool:
+        """False for numbers that are none (NaN), as a sick device or overflowing weights give them."""
+        return all(0 <= share <= 1 for share in (self.probability, *self.categories.values()))
+
+
 class ChatModel:
     """Scores suffixes (token lists of prompt.view_windows) on one device; `model` is changed for it."""
 
@@ -41,10 +51,13 @@ class ChatModel:
         self.model = model
         self.prompt = prompt
         self.tokens_a_row = tokens_a_row
+        # Behind each suffix; the label is read before it, the category behind it.
+        self.asked_behind = [prompt.label_token_ids[1]] if prompt.category_token_ids else []
         refuse_foreign_layers(model.config)
-        model.set_output_embeddings(LabelHead(model.get_output_embeddings(), prompt.label_token_ids))
+        words = [*prompt.label_token_ids, *prompt.category_token_ids.values()]
+        model.set_output_embeddings(AnswerHead(model.get_output_embeddings(), words))
         self.policy = self._read_policy()
-        probe = content_ids(prompt, PROBE) + prompt.suffix_ids
+        probe = content_ids(prompt, PROBE) + prompt.suffix_ids + self.asked_behind
         plain = self._plain_logits(prompt.prefix_ids + probe)
         AttentionInterface.register("packed", packed_attention)
         model.set_attn_implementation("packed")
@@ -52,36 +65,45 @@ class ChatModel:
         self._compare(plain, probe)
 
     @torch.inference_mode()
-    def probabilities(self, suffixes: list[list[int]]) -> list[float]:
-        """P(offensive) of each suffix, in order, in rows of at most `tokens_a_row` tokens (a longer suffix alone)."""
-        probabilities = []
-        for row in cut_to_budget(suffixes, self.tokens_a_row):
-            logits = self._label_logits(row) / self.prompt.temperature
-            probabilities += torch.softmax(logits, dim=-1)[:, 1].tolist()
-        return probabilities
+    def answers(self, suffixes: list[list[int]]) -> list[Answer]:
+        """The answer to each suffix, in order, in rows of at most `tokens_a_row` tokens (a longer suffix alone)."""
+        names = list(self.prompt.category_token_ids)
+        answers = []
+        for row in cut_to_budget([suffix + self.asked_behind for suffix in suffixes], self.tokens_a_row):
+            for _, harmful, *kinds in shares(self._packed_logits(row), self.prompt.temperature).tolist():
+                answers.append(Answer(harmful, dict(zip(names, kinds, strict=True))))
+        return answers
 
-    def _label_logits(self, suffixes: list[list[int]]) -> torch.Tensor:
-        """Float32 logits of (ok, offensive), shape [suffixes, 2]."""
+    def _packed_logits(self, suffixes: list[list[int]]) -> torch.Tensor:
+        """Logits of (ok, offensive, each category), as `_read_at_ends` has them; suffixes end in `asked_behind`."""
         device = self.model.device
         lengths = [len(suffix) for suffix in suffixes]
         policy_length = len(self.prompt.prefix_ids)
         bounds, positions = packed_layout(lengths, policy_length)
         self._make_room(max(lengths))
-        answers = torch.tensor([end - 1 for _, end in bounds], device=device)
+        ends = torch.tensor([end - 1 for _, end in bounds], device=device)
+        answers = torch.cat([ends - 1, ends]) if self.asked_behind else ends
         if self.last_layer is not None:
             self.last_layer.positions = answers
         tokens = torch.tensor([[token for suffix in suffixes for token in suffix]])
-        return (
-            self.model(
-                input_ids=tokens.to(device),
-                position_ids=positions[None].to(device),
-                use_cache=False,
-                packed_row=PackedRow(bounds, policy_length, self.policy),
-                logits_to_keep=answers,
-            )
-            .logits[0]
-            .float()
-        )
+        packed_row = PackedRow(bounds, policy_length, self.policy)
+        logits = self.model(
+            input_ids=tokens.to(device),
+            position_ids=positions[None].to(device),
+            use_cache=False,
+            packed_row=packed_row,
+            logits_to_keep=answers,
+        ).logits[0]
+        packed_row.refuse_layers_of_their_own(self.model.config.get_text_config().num_hidden_layers)
+        return self._read_at_ends(logits, len(suffixes))
+
+    def _read_at_ends(self, logits: torch.Tensor, suffixes: int) -> torch.Tensor:
+        """Float32 [suffixes, words]: the labels read where a suffix ends, the categories behind the harmful label.
+
+        `logits` has every word at every position that was kept: first all ends, then all that stands behind them.
+        """
+        by_position = logits.float().unflatten(0, (1 + len(self.asked_behind), suffixes))
+        return torch.cat([by_position[0, :, :2], by_position[-1, :, 2:]], dim=-1)
 
     @torch.inference_mode()
     def _read_policy(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -102,110 +124,49 @@ class ChatModel:
 
     @torch.inference_mode()
     def _plain_logits(self, tokens: list[int], **cache: Any) -> torch.Tensor:
-        """The label logits behind one whole row, by the model's own attention."""
+        """The logits at the end of one whole row, by the model's own attention; shape [1, words]."""
         row = torch.tensor([tokens], device=self.model.device)
-        return self.model(input_ids=row, logits_to_keep=1, **cache).logits[0].float()
+        logits = self.model(input_ids=row, logits_to_keep=1 + len(self.asked_behind), **cache).logits[0]
+        return self._read_at_ends(logits, 1)
 
     @torch.inference_mode()
     def _compare(self, plain: torch.Tensor, probe: list[int]) -> None:
-        """Raises UnusableModel where a packed row gives the probe another probability than the model itself does."""
+        """Raises UnusableModel where a packed row gives the probe other probabilities than the model itself does."""
         try:
-            packed = self._label_logits([probe, probe])  # two: a neighbour that is seen would show in the second
+            packed = self._packed_logits([probe, probe])  # two: a neighbour that is seen would show in the second
         except torch.OutOfMemoryError:
             raise
         except (UnpackableAttention, RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
             # Attention that hands no arguments through, or whose cache holds no plain keys and values.
             reason = str(error).split("\n")[0]
             raise UnusableModel(f"its rows cannot be packed ({reason}): use another chat model") from error
-        difference = (packed.softmax(-1) - plain.softmax(-1)).abs().max().item()
+        difference = (shares(packed) - shares(plain)).abs().max().item()
         if not difference <= LARGEST_DIFFERENCE:  # NaN is refused too
             raise UnusableModel(f"packed and plain rows of it differ by {difference:.3f}: use another chat model")
 
 
-class UnpackableAttention(Exception):
-    """The model's attention does something that packed rows do not; the message says what."""
+def shares(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Probabilities, shape [suffixes, words]: the two labels' sum to 1, and so do the categories'.
 
-
-@dataclass(frozen=True)
-class PackedRow:
-    """What a layer must know of the row: its suffixes' bounds and, a layer each, the policy's keys and values.
-
-    Behind the policy these have room for the longest suffix: [1, key-value heads, policy + room, head size].
+    The temperature is the labels' alone: it was fitted to them.
     """
-
-    bounds: list[tuple[int, int]]
-    policy_length: int
-    policy: list[tuple[torch.Tensor, torch.Tensor]]
-    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)  # by sliding window
-
-    def mask(self, window: int | None, like: torch.Tensor) -> torch.Tensor:
-        """Additive [longest suffix, policy + longest suffix]; a shorter suffix takes the corner that it needs."""
-        if window not in self.masks:
-            longest = max(end - start for start, end in self.bounds)
-            seen = suffix_mask(self.policy_length, longest, window).to(like.device)
-            self.masks[window] = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(
-                ~seen, float("-inf")
-            )
-        return self.masks[window]
+    labels, categories = logits[:, :2], logits[:, 2:]
+    return torch.cat([(labels / temperature).softmax(-1), categories.softmax(-1)], dim=-1)
 
 
-def suffix_mask(policy_length: int, length: int, window: int | None) -> torch.Tensor:
-    """True where a suffix's token (row) sees a token of policy and suffix (column): bool [length, policy + length]."""
-    distance = torch.arange(length)[:, None] + policy_length - torch.arange(policy_length + length)[None, :]
-    return (distance >= 0) & (distance < (window or policy_length + length + 1))
+class AnswerHead(torch.nn.Module):
+    """The output layer's rows of labels and categories, in float32: no other logit is computed, and none is rounded."""
 
-
-def packed_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    *,
-    packed_row: PackedRow,
-    **others: Any,
-) -> tuple[torch.Tensor, None]:
-    """Transformers' attention interface: query [1, heads, row, size], key and value [1, key-value heads, row, size].
-
-    Returns [1, row, heads, size]. Raises UnpackableAttention for soft-capped logits and attention sinks.
-    """
-    for name in ("softcap", "s_aux"):
-        if others.get(name) is not None:
-            raise UnpackableAttention(f"its attention uses {name}")
-    keys, values = packed_row.policy[module.layer_idx]
-    mask = packed_row.mask(sliding_window, query)
-    attended = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
-    for start, end in packed_row.bounds:
-        seen = packed_row.policy_length + end - start
-        keys[:, :, packed_row.policy_length : seen] = key[:, :, start:end]
-        values[:, :, packed_row.policy_length : seen] = value[:, :, start:end]
-        attended[:, start:end] = scaled_dot_product_attention(
-            query[:, :, start:end],
-            keys[:, :, :seen],
-            values[:, :, :seen],
-            attn_mask=mask[: end - start, :seen],
-            scale=scaling,
-            enable_gqa=True,
-        ).transpose(1, 2)
-    return attended, None
-
-
-class LabelHead(torch.nn.Module):
-    """The output layer's rows of the two label words, in float32: no other logit is computed, and none is rounded."""
-
-    def __init__(self, head: torch.nn.Module, label_token_ids: tuple[int, int]):
+    def __init__(self, head: torch.nn.Module, token_ids: list[int]):
         super().__init__()
         weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
         if not isinstance(weight, torch.Tensor):
             raise UnusableModel("its output layer is quantised: quantise it anew with quantize_model.py")
-        rows = list(label_token_ids)
-        self.weight = torch.nn.Parameter(weight[rows].detach().float(), requires_grad=False)
-        self.bias = 0 if bias is None else bias[rows].detach().float()
+        self.weight = torch.nn.Parameter(weight[token_ids].detach().float(), requires_grad=False)
+        self.bias = 0 if bias is None else bias[token_ids].detach().float()
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Float32 [..., 2] of hidden states [..., hidden size]."""
+        """Float32 [..., words] of hidden states [..., hidden size]."""
         # Summed, not multiplied as matrices: a product's last bits would depend on how many states there are.
         return (states.float()[..., None, :] * self.weight).sum(-1) + self.bias
 
@@ -232,26 +193,6 @@ def answer_only(model: "PreTrainedModel") -> AnswerOnly | None:
         return None
     last.mlp = AnswerOnly(last.mlp)
     return last.mlp
-
-
-def packed_layout(lengths: list[int], policy_length: int) -> tuple[list[tuple[int, int]], torch.Tensor]:
-    """((start, end) of each suffix, position of each token [L]) for suffixes of these lengths in one row."""
-    ends = list(accumulate(lengths))
-    bounds = [(end - length, end) for end, length in zip(ends, lengths, strict=True)]
-    return bounds, torch.cat([torch.arange(length) for length in lengths]) + policy_length
-
-
-def cut_to_budget(suffixes: list[list[int]], tokens_a_row: int) -> list[list[list[int]]]:
-    """Consecutive rows of at most `tokens_a_row` tokens; a suffix longer than that makes a row of its own."""
-    rows: list[list[list[int]]] = []
-    used = 0
-    for suffix in suffixes:
-        if not rows or used + len(suffix) > tokens_a_row:
-            rows.append([])
-            used = 0
-        rows[-1].append(suffix)
-        used += len(suffix)
-    return rows
 
 
 def refuse_foreign_layers(config: "PretrainedConfig") -> None:

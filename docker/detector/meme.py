@@ -38,6 +38,7 @@ class Meme:
     caption: str | None = None
     views: dict[str, float] = field(default_factory=dict)  # probability by view of scoring.json
     probability: float = math.nan  # until it is scored
+    categories: dict[str, float] = field(default_factory=dict)  # P(category | harmful), where the model has categories
     unseen_frames: float = 0.0  # share of its frames that were not looked at and are like none that was
     unseen_text: float = 0.0  # share of its text that no view had room for
     error: str | None = None  # first reason why something about it fell back
@@ -91,6 +92,7 @@ class Evidence:
     probability_image_text: Probability | None = None
     probability: Probability
     label: Annotated[int, Field(ge=0, le=1)] | None = None
+    categories: dict[str, Probability] = field(default_factory=dict)
     unseen_frames: Probability = 0.0
     unseen_text: Probability = 0.0
     error: str | None = None
@@ -110,6 +112,7 @@ def evidence_of(meme: Meme, threshold: float) -> Evidence:
         probability_image_text=meme.views.get("image_text"),
         probability=meme.probability,
         label=label_of(meme.probability, threshold),
+        categories=meme.categories,
         unseen_frames=round(meme.unseen_frames, 4),
         unseen_text=round(meme.unseen_text, 4),
         error=meme.error,

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from detector.settings import DetectorSettings, UnusableSetting
 from detector.text_windows import text_windows
@@ -46,6 +46,7 @@ class Scoring(TypedDict):
     threshold: float
     temperature: float
     max_text_tokens: int  # longest view, without the policy
+    categories: NotRequired[dict[str, str]]  # name to the text of its one token behind the offensive label word
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class ScoringPrompt:
     prefix_ids: list[int]
     suffix_ids: list[int]
     label_token_ids: tuple[int, int]  # (ok, offensive)
+    category_token_ids: dict[str, int]  # by name, as they stand behind the offensive label; empty: none are asked for
     views: dict[str, str]
     threshold: float
     temperature: float
@@ -97,9 +99,13 @@ def read_scoring(model_dir: Path) -> Scoring:
     except ValueError as error:
         raise UnusableModel(f"{path} is not JSON ({error}): write it anew with attach_policy.py") from None
     scoring.setdefault("max_text_tokens", DEFAULT_MAX_TEXT_TOKENS)
-    absent = [name for name in Scoring.__annotations__ if name not in scoring]
+    absent = sorted(Scoring.__required_keys__ - scoring.keys())
     if absent:
         raise UnusableModel(f"{path} lacks {', '.join(absent)}: write it anew with attach_policy.py")
+    if not isinstance(scoring.get("categories") or {}, dict):
+        raise UnusableModel(
+            f"{path}: `categories` must be an object of name and text: attach the policy again, CATEGORIES names them"
+        )
     return scoring
 
 
@@ -107,6 +113,7 @@ def build_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) -> Scor
     """Take the guard template apart; raises UnusableModel where its tokens cannot be composed safely."""
     prefix, suffix = _around_the_meme(tokenizer)
     suffix_ids = _tokens_after(tokenizer, "a", suffix)
+    labels = _label_token_ids(tokenizer, suffix, scoring["label_words"])
     closing, closing_length = _up_to_special(tokenizer, suffix, suffix_ids)
     prompt = ScoringPrompt(
         tokenizer=tokenizer,
@@ -114,7 +121,8 @@ def build_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) -> Scor
         suffix=suffix,
         prefix_ids=tokenizer(prefix, add_special_tokens=False)["input_ids"],
         suffix_ids=suffix_ids,
-        label_token_ids=_label_token_ids(tokenizer, suffix, scoring["label_words"]),
+        label_token_ids=labels,
+        category_token_ids=_category_token_ids(tokenizer, suffix, scoring, labels[1]),
         views=scoring["views"],
         threshold=float(scoring["threshold"]),
         temperature=float(scoring["temperature"]),
@@ -213,6 +221,21 @@ def _label_token_ids(tokenizer: "PreTrainedTokenizerBase", suffix: str, words: d
     if any(len(tokens) != 1 for tokens in ids) or ids[0] == ids[1]:
         raise UnusableModel(f"the label words {words} are not one token each here: attach the policy with others")
     return ids[0][0], ids[1][0]
+
+
+def _category_token_ids(
+    tokenizer: "PreTrainedTokenizerBase", suffix: str, scoring: Scoring, offensive: int
+) -> dict[str, int]:
+    words, label = scoring.get("categories") or {}, scoring["label_words"]["offensive"]
+    ids = {name: _tokens_after(tokenizer, suffix, label + text) for name, text in words.items()}
+    # The label's own token must stand: `uns` with `afe` behind it is another word.
+    whole = all(len(tokens) == 2 and tokens[0] == offensive for tokens in ids.values())
+    if not whole or len({tokens[1] for tokens in ids.values()}) < len(ids):
+        raise UnusableModel(
+            f"the categories {words} are not one token each behind {label!r}, all different: attach the policy "
+            "again with other CATEGORIES"
+        )
+    return {name: tokens[1] for name, tokens in ids.items()}
 
 
 def _render(tokenizer: "PreTrainedTokenizerBase", content: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from detector.captions import Captioner, UnusableCaptioner, load_captioner
-from detector.chat_model import ChatModel, load_chat_model
+from detector.chat_model import Answer, ChatModel, load_chat_model
 from detector.device import pick_device, pick_dtype, quiet_libraries
 from detector.meme import Meme, Stopwatch
 from detector.prompt import UnusableModel, view_windows
@@ -32,7 +32,7 @@ class Scorer:
         self.max_text_tokens = max_text_tokens
 
     def score(self, memes: list[Meme]) -> None:
-        """Set caption, views and probability of each. Never raises: what fails becomes the meme's error."""
+        """Set caption, views, probability and categories of each. Never raises: what fails becomes the meme's error."""
         spent: dict[str, float] = {}
         if self.captioner:
             with Stopwatch(spent, "caption"):
@@ -51,30 +51,43 @@ class Scorer:
                 meme.fail("caption_failed")
 
     def _score_views(self, memes: list[Meme]) -> None:
-        """All views of all memes in one go; a meme's probability is the mean of its views'.
-
-        A text beyond the token limit is several windows of a view: the most harmful one counts.
-        """
-        prompted: list[tuple[Meme, str, list[int]]] = []
-        for meme in memes:
+        """All views of all memes in one go. A text beyond the token limit is several windows of a view."""
+        prompted: list[tuple[int, str, list[int]]] = []
+        for number, meme in enumerate(memes):
             try:
                 views = view_windows(self.chat_model.prompt, meme.text, meme.caption, self.max_text_tokens)
             except Exception:
                 meme.fail("tokenizing_failed")
                 continue
             meme.unseen_text = views.unseen
-            prompted += [(meme, view, suffix) for view, suffixes in views.suffixes.items() for suffix in suffixes]
-        probabilities = in_halves(self.chat_model.probabilities, [suffix for _, _, suffix in prompted])
-        for (meme, view, _), probability in zip(prompted, probabilities, strict=True):
-            if probability is None or not 0 <= probability <= 1:  # NaN compares false
-                meme.fail("scoring_failed")
+            prompted += [(number, view, suffix) for view, suffixes in views.suffixes.items() for suffix in suffixes]
+        answers = in_halves(self.chat_model.answers, [suffix for _, _, suffix in prompted])
+        windows: list[dict[str, list[Answer]]] = [{} for _ in memes]  # those that were scored, by view
+        for (number, view, _), answer in zip(prompted, answers, strict=True):
+            if answer is None or not answer.is_sound:
+                memes[number].fail("scoring_failed")
             else:
-                meme.views[view] = max(probability, meme.views.get(view, 0.0))
-        for meme in memes:
-            scored = list(meme.views.values())
-            meme.probability = sum(scored) / len(scored) if scored else self.fallback_probability
-            if not scored:
-                meme.fail("nothing_to_score")
+                windows[number].setdefault(view, []).append(answer)
+        for meme, by_view in zip(memes, windows, strict=True):
+            conclude(meme, by_view, self.fallback_probability)
+
+
+def conclude(meme: Meme, windows: dict[str, list[Answer]], fallback_probability: float) -> None:
+    """Set what the answers to a meme's views come to, each view in one window or several.
+
+    The most harmful window, the first of equals, is its view's answer; probability and categories are the views' mean.
+    """
+    found = {view: max(answers, key=lambda answer: answer.probability) for view, answers in windows.items()}
+    meme.views = {view: answer.probability for view, answer in found.items()}
+    if not found:
+        meme.probability = fallback_probability
+        meme.fail("nothing_to_score")
+        return
+    answers = list(found.values())
+    meme.probability = sum(answer.probability for answer in answers) / len(answers)
+    meme.categories = {
+        name: sum(answer.categories[name] for answer in answers) / len(answers) for name in answers[0].categories
+    }
 
 
 def in_halves(compute: Callable[[list[Given]], list[Computed]], inputs: list[Given]) -> list[Computed | None]:

@@ -46,6 +46,8 @@ SCORING = {
     "threshold": 0.5,
     "temperature": 1.0,
 }
+# Each one token of the tokenizer below.
+CATEGORIES = {"race": " durian", "religion": " kopi", "gender": " leh", "other": " table"}
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +101,15 @@ def llm_dir(tmp_path_factory, guard_tokenizer) -> Path:
     model.save_pretrained(folder)
     guard_tokenizer.save_pretrained(folder)
     (folder / "scoring.json").write_text(json.dumps(SCORING), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def category_llm_dir(tmp_path_factory, llm_dir) -> Path:
+    """The same chat model, asked for categories, too."""
+    folder = tmp_path_factory.mktemp("category-llm") / "llm"
+    shutil.copytree(llm_dir, folder)
+    (folder / "scoring.json").write_text(json.dumps({**SCORING, "categories": CATEGORIES}), encoding="utf-8")
     return folder
 
 

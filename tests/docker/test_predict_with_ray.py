@@ -27,6 +27,7 @@ COLUMNS = [
     "path",
     "probability",
     "label",
+    "categories",
     "probability_text",
     "probability_image_text",
     "caption",
@@ -79,6 +80,12 @@ def mark():
     yield mark
     for process in marked(mark):
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def models(models, category_llm_dir):
+    """With a chat model that is asked for categories."""
+    return {**models, "LLM_DIR": str(category_llm_dir)}
 
 
 @pytest.fixture(scope="module")
@@ -252,10 +259,12 @@ def test_each_of_300_pictures_has_one_row_with_its_score_or_its_error(killed, re
         assert list(row) == COLUMNS
         if row["error"]:
             assert (row["probability"], row["label"], row["caption"], row["text"]) == (0.5, 1, None, "")
+            assert row["categories"] == []
         else:
             views = [row[name] for name in ("probability_text", "probability_image_text") if row[name] is not None]
             assert row["probability"] == pytest.approx(sum(views) / len(views)) and row["caption"] is not None
             assert row["label"] == int(float(f"{row['probability']:.4f}") >= 0.2)
+            assert sum(dict(row["categories"]).values()) == pytest.approx(1, abs=1e-6)
             assert min(row["milliseconds"][stage] for stage in ("decode", "pixels", "ocr", "caption", "score")) >= 0
 
 
@@ -294,4 +303,5 @@ def test_bytes_and_addresses_give_what_the_files_give(resumed, memes_dir, run_sc
         for row in (rows[key] for key in keys[proof["path"]]):
             for name in ("probability", "probability_text", "probability_image_text"):
                 assert row[name] == pytest.approx(proof[name], abs=1e-4)
+            assert dict(row["categories"]) == pytest.approx(proof["categories"], abs=1e-4) and proof["categories"]
             assert all(row[name] == proof[name] for name in ("label", "caption", "text", "error"))

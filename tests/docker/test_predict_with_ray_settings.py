@@ -50,6 +50,30 @@ def test_what_cannot_be_used_is_named_before_ray_starts(run_script, models, tmp_
     assert not (tmp_path / "output").exists()
 
 
+def test_an_output_of_an_older_version_is_refused_and_left_alone(run_script, models, memes_dir, tmp_path):
+    (tmp_path / "output").mkdir()
+    pq.write_table(pa.table({"path": ["a.png"], "probability": [0.5]}), tmp_path / "output" / "old.parquet")
+    before = (tmp_path / "output" / "old.parquet").read_bytes()
+    settings = {**models, "INPUT": memes_dir, "OUTPUT": "output"}
+    done = run_script("docker/predict_with_ray.py", settings, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2 and b"OUTPUT=output: 1 of its 1 Parquet files lack label, categories," in done.stderr
+    assert b"Name another OUTPUT" in done.stderr and b"Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["old.parquet"]
+    assert (tmp_path / "output" / "old.parquet").read_bytes() == before
+
+
+def test_the_summary_tells_of_failures_and_of_what_was_not_seen(tmp_path, capsys):
+    from pyarrow.fs import LocalFileSystem
+
+    from predict_with_ray import summary
+
+    seen = pa.table({"error": [None, "missing"], "unseen_frames": [0.5, 0.0], "unseen_text": [0.0, 0.0]})
+    pq.write_table(seen, tmp_path / "a.parquet")
+    summary("output", LocalFileSystem(), str(tmp_path), 12.3)
+    told = "2 rows in output, 1 failed (1 missing); 1 with unseen frames; 12 s\n"
+    assert capsys.readouterr().err == f"predict_with_ray.py: {told}"
+
+
 def test_the_example_cluster_is_one_by_rays_own_schema(repo):
     import jsonschema
     import ray

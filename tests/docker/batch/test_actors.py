@@ -1,20 +1,12 @@
 """What the workers of predict_with_ray.py do by themselves; test_predict_with_ray.py has them at work."""
 
 import pickle
-from dataclasses import fields
 
-import pyarrow as pa
 import pytest
 
-from batch.actors import COLUMNS, PREDICTIONS, SickDevice, refuse_sick_device
-from detector.meme import Evidence, Meme
+from batch.actors import SickDevice, refuse_sick_device
+from detector.meme import Meme
 from detector.settings import DetectorSettings
-
-
-def test_output_has_all_evidence_but_the_lines_of_text():
-    assert sorted([*COLUMNS, "ocr"]) == sorted(field.name for field in fields(Evidence))
-    kinds = {"path": pa.string(), "probability": pa.float64(), "label": pa.int8(), "probability_text": pa.float64()}
-    assert {name: PREDICTIONS.field(name).type for name in kinds} == kinds
 
 
 def test_actors_get_frozen_settings_with_absolute_paths_and_nothing_of_the_script(models, tmp_path, monkeypatch):

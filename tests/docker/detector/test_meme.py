@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from detector.meme import Meme, OcrLine, Stopwatch, evidence_of, label_of, printed, result_line
+from detector.meme import Evidence, Meme, OcrLine, Stopwatch, evidence_of, label_of, printed, result_line
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,7 @@ def test_evidence_has_the_promised_keys_in_order_and_no_more_digits_of_confidenc
     meme = Meme("a.png", lines=[OcrLine("hi", 0.987654, [(1, 2)], "rapidocr")], text="hi", caption="a cat")
     meme.views, meme.probability = {"text": 0.49999}, 0.49999
     meme.unseen_text = 1 / 3
+    meme.categories = {"race": 0.75, "other": 0.25}
     found = json.loads(json.dumps(asdict(evidence_of(meme, 0.5))))
     assert list(found.items()) == [
         ("path", "a.png"),
@@ -49,11 +51,21 @@ def test_evidence_has_the_promised_keys_in_order_and_no_more_digits_of_confidenc
         ("probability_image_text", None),
         ("probability", 0.49999),
         ("label", 1),
+        ("categories", {"race": 0.75, "other": 0.25}),
         ("unseen_frames", 0.0),
         ("unseen_text", 0.3333),
         ("error", None),
         ("milliseconds", {}),
     ]
+
+
+def test_evidence_without_categories_is_read_and_a_share_beyond_its_bounds_is_not():
+    read = TypeAdapter(Evidence).validate_python
+    assert read({"probability": 0.5}).categories == evidence_of(Meme("a.png", probability=0.5), 0.5).categories == {}
+    assert read({"probability": 0.5, "categories": {"race": 1, "other": 0}}).categories == {"race": 1.0, "other": 0.0}
+    for share in (1.1, -0.1, float("nan"), "x", None):
+        with pytest.raises(ValidationError, match=r"categories\.race"):
+            read({"probability": 0.5, "categories": {"race": share}})
 
 
 def test_the_first_reason_stays_and_times_add_up():

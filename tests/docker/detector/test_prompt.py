@@ -111,6 +111,32 @@ def test_folders_that_cannot_score_are_refused_with_the_remedy(guard_tokenizer, 
     scoring = read_scoring(llm_dir)
     with pytest.raises(UnusableModel, match="not one token"):
         build_prompt(guard_tokenizer, {**scoring, "label_words": {"offensive": "utterly unsafe", "ok": "safe"}})
+    (tmp_path / "scoring.json").write_text(json.dumps({**scoring, "categories": ["race"]}))
+    with pytest.raises(UnusableModel, match="`categories` must be an object .* attach the policy again"):
+        read_scoring(tmp_path)
+
+
+def test_categories_are_one_token_each_behind_the_harmful_label(guard_tokenizer, llm_dir, category_llm_dir):
+    found = build_prompt(guard_tokenizer, read_scoring(category_llm_dir)).category_token_ids
+    tokens = guard_tokenizer(" durian kopi leh table", add_special_tokens=False)["input_ids"]
+    assert found == dict(zip(["race", "religion", "gender", "other"], tokens, strict=True))
+    scoring = read_scoring(llm_dir)
+    for refused in (
+        {"race": " nobody knows"},
+        {"race": ""},
+        {"race": " kopi", "religion": " kopi"},
+        {"race": " kopi", "class": "</s> leh"},
+    ):
+        with pytest.raises(UnusableModel, match="behind 'unsafe', all different: attach .* with other CATEGORIES"):
+            build_prompt(guard_tokenizer, {**scoring, "categories": refused})
+
+
+@pytest.mark.parametrize("written", [{}, {"categories": {}}, {"categories": None}])
+def test_a_folder_without_categories_asks_for_none(guard_tokenizer, llm_dir, tmp_path, written):
+    (tmp_path / "scoring.json").write_text(
+        json.dumps({**json.loads((llm_dir / "scoring.json").read_text()), **written})
+    )
+    assert build_prompt(guard_tokenizer, read_scoring(tmp_path)).category_token_ids == {}
 
 
 def test_a_template_that_drops_or_doubles_the_message_is_refused(guard_tokenizer, llm_dir):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from detector.chat_model import Answer
 from detector.meme import Meme
 from detector.prompt import Views, content_ids, view_windows
 from detector.scorer import Scorer, load_scorer
@@ -17,16 +18,16 @@ class FakeCaptioner:
 
 
 class FakeChatModel:
-    """Its prompt is a dict of probabilities by text; a suffix is [text]."""
+    """Its prompt is a dict of probabilities, or of (probability, categories), by text; a suffix is [text]."""
 
     def __init__(self, probabilities):
         self.prompt = probabilities
 
-    def probabilities(self, suffixes):
+    def answers(self, suffixes):
         found = [self.prompt[text] for (text,) in suffixes]
         if RuntimeError in found:
             raise RuntimeError("out of memory")
-        return found
+        return [Answer(*answer) if isinstance(answer, tuple) else Answer(answer, {}) for answer in found]
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def scorer_of(monkeypatch):
     def suffixes(prompt, text, caption, max_tokens):
         if text == "untokenizable":
             raise ValueError
-        return Views({name: [[words]] for name, words in (("text", text), ("image_text", caption)) if words}, 0.0)
+        windows = (("text", text.split("|")), ("image_text", [caption]))
+        return Views({name: [[words] for words in found] for name, found in windows if found[0]}, 0.0)
 
     monkeypatch.setattr("detector.scorer.view_windows", suffixes)
     return lambda probabilities: Scorer(FakeCaptioner(), FakeChatModel(probabilities), 0.5, 0.7, 256)
@@ -78,6 +80,45 @@ def test_a_view_that_cannot_be_scored_costs_that_view_only(scorer_of):
     ]
 
 
+def test_categories_are_the_views_mean_each_that_of_its_most_harmful_window(scorer_of):
+    """Of two windows that are as harmful the first counts; a view that failed counts for nothing."""
+    answers = {
+        "mild": (0.2, {"race": 0.9, "other": 0.1}),
+        "worst": (0.8, {"race": 0.25, "other": 0.75}),
+        "as bad": (0.8, {"race": 1.0, "other": 0.0}),
+        "a cat": (0.1, {"race": 0.5, "other": 0.5}),
+        "nan": (0.5, {"race": float("nan"), "other": float("nan")}),
+    }
+    texts = ["mild|worst|as bad", "mild", "nan", "nan|mild", ""]
+    memes = [Meme(text, text=text, pixels="cat" if number == 0 else None) for number, text in enumerate(texts)]
+    scorer_of(answers).score(memes)
+    both = pytest.approx({"race": 0.375, "other": 0.625})
+    mild = {"race": 0.9, "other": 0.1}
+    assert [(meme.views, meme.categories, meme.error) for meme in memes] == [
+        ({"text": 0.8, "image_text": 0.1}, both, None),
+        ({"text": 0.2}, mild, None),
+        ({}, {}, "scoring_failed"),
+        ({"text": 0.2}, mild, "scoring_failed"),
+        ({}, {}, "nothing_to_score"),
+    ]
+    assert [meme.probability for meme in memes] == [pytest.approx(0.45), 0.2, 0.7, 0.2, 0.7]
+
+
+def test_a_model_with_categories_gives_those_of_every_meme_and_the_same_probabilities(
+    llm_dir, category_llm_dir, caption_model_dir
+):
+    given = [("wah lau eh", 0.3), ("", -0.5), ("durian and kopi " * 90, 0.9)]
+    found = []
+    for folder in (llm_dir, category_llm_dir):
+        memes = [Meme(text, text=text, pixels=torch.full((3, 32, 32), shade)) for text, shade in given]
+        loaded(folder, caption_model_dir).score(memes)
+        found.append(memes)
+    for plain, asked in zip(*found, strict=True):
+        assert asked.probability == pytest.approx(plain.probability, abs=1e-6) and plain.categories == {}
+        assert list(asked.categories) == ["race", "religion", "gender", "other"]
+        assert sum(asked.categories.values()) == pytest.approx(1, abs=1e-6)
+
+
 def loaded(llm_dir, caption_model_dir, **settings) -> Scorer:
     folders = {"llm_dir": llm_dir, "caption_model_dir": caption_model_dir, "dtype": "float32"}
     return load_scorer(DetectorSettings(**folders | settings), "cpu", {})
@@ -105,7 +146,9 @@ def test_what_stands_behind_the_token_limit_counts(llm_dir, caption_model_dir):
     assert ends[1].probability != pytest.approx(ends[0].probability, abs=0.001)
     assert all(meme.unseen_text == 0 for meme in (alone, *ends))
     windows = view_windows(prompt, ends[1].text, None, 64).suffixes["text"]
-    assert ends[1].views["text"] == pytest.approx(max(scorer.chat_model.probabilities(windows)), abs=1e-5)
+    assert ends[1].views["text"] == pytest.approx(
+        max(answer.probability for answer in scorer.chat_model.answers(windows)), abs=1e-5
+    )
     endless = Meme("endless", text=harmless * 20)
     scorer.score([endless])
     assert 0.5 < endless.unseen_text < 1 and endless.error is None
