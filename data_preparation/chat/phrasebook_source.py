@@ -17,6 +17,7 @@ from raw.raw_folder import Json
 from raw.text_checks import LANGUAGE_NAMES
 
 PHRASEBOOK = "offline/phrasebook"  # the MODEL_ID that stands for it
+NO_GROUP = "other_target"  # the form of a line that says of a thing what its neighbours say of a group
 LANGUAGES = ("en", *LANGUAGE_NAMES.values())
 Wording = dict[str, str]  # language code: the wording of one thing in that language
 Filling = dict[str, Wording]  # slot: what fills it
@@ -37,7 +38,7 @@ class Idea:
     group: str  # its own id, or what it shares with its twin of the other label
     key: str
     image: str
-    category: str  # the name of its file
+    category: str  # the name of its file; none where it is about no group
     templates: dict[str, str]
 
 
@@ -68,7 +69,8 @@ def _add_idea(ideas: dict[str, Idea], slots: dict[str, list[Wording]], line: str
     try:
         entry = json.loads(line)
         templates = {language: entry[language] for language in LANGUAGES}
-        idea = Idea(entry["id"], entry.get("group", entry["id"]), entry["key"], entry["image"], path.stem, templates)
+        category = "none" if entry.get("form") == NO_GROUP else path.stem
+        idea = Idea(entry["id"], entry.get("group", entry["id"]), entry["key"], entry["image"], category, templates)
     except (ValueError, KeyError, TypeError) as error:
         raise PhrasebookError(f"phrasebook {where}: not an idea ({type(error).__name__}: {error})") from None
     used = {language: set(SLOT.findall(template)) for language, template in idea.templates.items()}

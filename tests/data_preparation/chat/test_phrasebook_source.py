@@ -80,6 +80,11 @@ def test_an_idea_that_moves_to_another_category_is_noticed(tmp_path):
     assert key_digest(moved, "general_ok") != key_digest(before, "general_ok")
 
 
+def test_a_line_about_a_thing_is_about_no_group(tmp_path):
+    book = book_of(tmp_path, idea(1), idea(2, form="other_target"), idea(3, form="quoted"))
+    assert [found.category for found in book.ideas.values()] == ["everyday", "none", "everyday"]
+
+
 @pytest.mark.parametrize(
     ("template", "text"),
     [
