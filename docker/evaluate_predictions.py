@@ -93,6 +93,8 @@ def main() -> None:
     report = measure_run(rows, threshold, settings.threshold, settings.bootstrap_samples, settings.seed)
     page = draw_page(rows, report, settings)
     write_outputs(settings.output_dir, page, report)
+    for line in category_findings(report):
+        print(line)
     print(
         f"{finding(report)}; wrote {settings.output_dir / 'report.html'} "
         f"({len(page.encode()) / 1e6:.1f} MB, {len(rows):,} rows)"
@@ -103,6 +105,7 @@ def measure_run(
     rows: "list[Row]", threshold: float, requested: float | None, resamples: int, seed: int
 ) -> dict[str, Any]:
     """Everything that metrics.json holds, there with `measured` (None where nothing has a label) at its top level."""
+    from report.categories import category_accuracy, rates_by_predicted
     from report.measures import (
         calibration_error,
         calibration_error_by_chance,
@@ -112,7 +115,7 @@ def measure_run(
         stage_times,
         views_measures,
     )
-    from report.rows import failures
+    from report.rows import failures, unseen_counts
 
     sample = labelled_rows(rows)
     sound = labelled_rows([row for row in rows if not (row.evidence and row.evidence.error)])
@@ -129,9 +132,12 @@ def measure_run(
         "without_failures": measure(sound, threshold, resamples, seed) if failed and len(sound) else None,
         "by_language": measures_by("language", rows, threshold, resamples, seed),
         "by_category": measures_by("category", rows, threshold, resamples, seed),
+        "by_predicted_category": rates_by_predicted(rows, threshold),
+        "predicted_category": category_accuracy(rows),
         "views": views_measures(rows, threshold, resamples, seed),
         "evidence_rows": sum(row.evidence is not None for row in rows),
         "failures": failed,
+        "unseen": unseen_counts(rows),
         "milliseconds": stage_times(rows),
     }
 
@@ -207,6 +213,24 @@ def finding(report: dict[str, Any]) -> str:
         f"{measured['rows']:,} rows), accuracy {measured['accuracy']:.4f}, F1 {measured['f1']:.4f} "
         f"at {report['threshold']:.4g}"
     )
+
+
+def category_findings(report: dict[str, Any]) -> list[str]:
+    """Lines on the predicted categories; none where there are none."""
+    found, rates = [], []
+    for name, part in report["by_predicted_category"].items():
+        counts, harmless = part["confusion"], part["rows"] - part["harmful"]
+        right, wrong = counts["true_positives"], counts["false_positives"]
+        rates.append(f"{name} {right:,} of {part['harmful']:,} and {wrong:,} of {harmless:,}")
+    if rates:
+        found.append(f"flagged of harmful and of harmless rows, by predicted category: {'; '.join(rates)}")
+    if known := report["predicted_category"]:
+        low, high = known["accuracy_interval"]
+        found.append(
+            f"predicted category right in {known['right']:,} of {known['rows']:,} harmful rows that have one: "
+            f"{known['accuracy']:.4f} (95 % {low:.4f} to {high:.4f}; always the commonest {known['commonest']:.4f})"
+        )
+    return found
 
 
 def write_outputs(output_dir: Path, page: str, report: dict[str, Any]) -> None:

@@ -60,6 +60,15 @@ def meme_evidence(memes: list[dict]) -> list[dict]:
     return lines
 
 
+def with_categories(lines: list[dict]) -> list[dict]:
+    """The same evidence from a model that has categories; by turns, and the last is never the most probable one."""
+    names = ("race", "religion", "health", "other")
+    return [
+        line | {"categories": {name: 0.7 if name == names[number % 3] else 0.1 for name in names}}
+        for number, line in enumerate(lines)
+    ]
+
+
 def hostile_evidence(folder: Path) -> list[dict]:
     """A meme that reads as a script, one that is not there, and one whose caption failed."""
     from PIL import Image

@@ -176,23 +176,30 @@ def interval(values: np.ndarray) -> list[float] | None:
 
 def reliability(sample: Labelled) -> list[dict[str, Any]]:
     """Bins of equal width that have rows: mean score, share that is harmful, its Wilson interval, rows."""
-    from scipy.stats import binomtest
-
     number = np.minimum((sample.scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins = []
     for index in np.unique(number):
         chosen = number == index
         harmful, rows = int(sample.labels[chosen].sum()), int(chosen.sum())
-        bounds = binomtest(harmful, rows).proportion_ci(method="wilson")
         bins.append(
             {
                 "mean_score": float(sample.scores[chosen].mean()),
                 "share_harmful": harmful / rows,
-                "interval": [float(bounds.low), float(bounds.high)],
+                "interval": wilson_interval(harmful, rows),
                 "rows": rows,
             }
         )
     return bins
+
+
+def wilson_interval(part: int, whole: int) -> list[float] | None:
+    """95 % interval of a share of rows that are independent (Wilson 1927); None where there are no rows."""
+    from scipy.stats import binomtest
+
+    if not whole:
+        return None
+    bounds = binomtest(part, whole).proportion_ci(method="wilson")
+    return [float(bounds.low), float(bounds.high)]
 
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.meme import OcrLine, printed
+from report.categories import predicted_categories
 from report.review import LABEL_KEYS, category_keys, review_queue, run_id
-from report.rows import Row, valid_unicode
+from report.rows import Row, unseen_counts, valid_unicode
 from report.thumbnails import Thumbnail
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ SHOWS = [
     ("uncertain", "Least certain"),
     ("failures", "Failures"),
     ("disagree", "Views disagree"),
+    ("unseen", "Not all seen"),
     ("tp", "True positives"),
     ("tn", "True negatives"),
     ("unlabelled", "Unlabelled"),
@@ -94,7 +96,8 @@ def render_page(
         rates=RATES,
         shows=shows(rows),
         sorts=SORTS,
-        choices={column: values_of(column, rows) for column in ("language", "category")},
+        choices={column: values_of(column, rows) for column in ("language", "category")}
+        | {"predicted": predicted_categories(rows)},
         slices=[(column, report[f"by_{column}"]) for column in ("language", "category")],
         has_pictures=bool(thumbnails),
         language_names=LANGUAGES,
@@ -145,6 +148,8 @@ def shows(rows: list[Row]) -> list[tuple[str, str]]:
         for row in rows
     ):
         impossible.add("disagree")
+    if not any(unseen_counts(rows).values()):
+        impossible.add("unseen")
     return [(key, name) for key, name in SHOWS if key not in impossible]
 
 
@@ -180,12 +185,16 @@ def row_record(row: Row, thumbnail: Thumbnail) -> dict[str, Any]:
         "printed": row.printed_label,
         "language": row.language,
         "category": row.category,
+        "predicted": row.predicted,
         "missing": thumbnail.reason,
         "text": "",
         "caption": "",
         "error": None,
         "pt": None,
         "pi": None,
+        "uf": 0.0,
+        "ut": 0.0,
+        "categories": {},
         "lines": [],
         "milliseconds": {},
     }
@@ -196,6 +205,9 @@ def row_record(row: Row, thumbnail: Thumbnail) -> dict[str, Any]:
             "error": evidence.error,
             "pt": rounded(evidence.probability_text),
             "pi": rounded(evidence.probability_image_text),
+            "uf": evidence.unseen_frames,
+            "ut": evidence.unseen_text,
+            "categories": {name: printed(share) for name, share in evidence.categories.items()},
             "milliseconds": {stage: round(spent, 1) for stage, spent in evidence.milliseconds.items()},
             "lines": [line_record(line, thumbnail.size) for line in evidence.ocr[:MAX_LINES]],
         }

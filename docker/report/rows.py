@@ -52,6 +52,12 @@ class Row:
     group: str | None = None
     evidence: RunEvidence | None = None
 
+    @property
+    def predicted(self) -> str | None:
+        """The category that is the most probable one if the row is harmful; None where none was asked for."""
+        shares = self.evidence.categories if self.evidence else {}
+        return max(shares, key=lambda name: shares[name], default=None)
+
 
 def read_rows(
     input_path: Path | None, predictions_path: Path | None, labels_path: Path | None, details_path: Path | None
@@ -244,6 +250,15 @@ def reported_threshold(rows: list[Row], requested: float | None) -> float:
 def failures(rows: list[Row]) -> dict[str, int]:
     """Rows by the first reason why something about them fell back, most frequent first."""
     return dict(Counter(row.evidence.error for row in rows if row.evidence and row.evidence.error).most_common())
+
+
+def unseen_counts(rows: list[Row]) -> dict[str, int]:
+    """Rows of whose `frames`, and of whose `text`, the detector left something out."""
+    found = [row.evidence for row in rows if row.evidence]
+    return {
+        "frames": sum(evidence.unseen_frames > 0 for evidence in found),
+        "text": sum(evidence.unseen_text > 0 for evidence in found),
+    }
 
 
 def valid_unicode(value: Any) -> Any:

@@ -81,6 +81,8 @@ def label_notes(report: dict[str, Any], rows: list[Row], unit: str) -> list[str]
         for column in ("language", "category")
         if not any(getattr(row, column) for row in rows)
     ]
+    if report["by_predicted_category"] and report["by_category"] and not report["predicted_category"]:
+        found.append("No harmful row's label has a category that the model knows: whether its own is right is unknown.")
     return found
 
 
@@ -93,6 +95,9 @@ def evidence_notes(report: dict[str, Any], rows: list[Row], unit: str) -> list[s
             "predict.py prints by default for what it cannot score."
         ]
     found = []
+    if any(report["unseen"].values()):
+        parts = " and ".join(f"{part} of {counted(count, unit)}" for part, count in report["unseen"].items() if count)
+        found.append(f"Not all was seen: some {parts} (unseen_frames, unseen_text). What stands there was not judged.")
     if behind := len(rows) - report["evidence_rows"]:
         found.append(f"The evidence ends {behind:,} lines before the predictions do: what failed there is unknown.")
     if failed := sum(report["failures"].values()):

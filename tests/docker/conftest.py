@@ -199,13 +199,14 @@ def memes_dir(tmp_path_factory, draw_meme) -> Path:
 @pytest.fixture(scope="session")
 def made_up_report(repo, run_script, tmp_path_factory):
     """The sample memes with made-up scores, and three hostile rows: (settings, evidence lines, gold labels)."""
-    from made_up_run import HOSTILE_NAME, hostile_evidence, meme_evidence, sample_memes, write_run
+    from made_up_run import HOSTILE_NAME, hostile_evidence, meme_evidence, sample_memes, with_categories, write_run
 
     folder = tmp_path_factory.mktemp("report")
     memes = sample_memes(repo)
-    labels = [meme | {"category": f"kind {number % 3}"} for number, meme in enumerate(memes)]
+    labels = [meme | {"category": ("race", "religion", "kind")[number % 4 % 3]} for number, meme in enumerate(memes)]
     labels.append({"file_name": HOSTILE_NAME, "label": "ok", "language": "ms", "category": '"><script>window.hacked=1'})
-    lines = meme_evidence(memes) + hostile_evidence(folder)
+    lines = with_categories(meme_evidence(memes)) + hostile_evidence(folder)
+    lines[4] |= {"unseen_frames": 0.25, "unseen_text": 0.5}
     settings = write_run(folder, lines, labels) | {"TITLE": "Sample memes with made-up scores </title><script>"}
     made = run_script("docker/evaluate_predictions.py", settings)
     assert made.returncode == 0, made.stderr.decode()

@@ -81,6 +81,8 @@ def test_two_files_the_same_bytes_again_and_numbers_of_scikit_learn(run_script, 
     assert f"AUROC {written['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, " in done.stdout.decode()
     assert sum(part["rows"] for part in written["by_language"].values()) == len(memes)
     assert set(written["by_category"]) == {"kind 0", "kind 1"}
+    assert written["by_predicted_category"] == {} and written["predicted_category"] is None
+    assert written["unseen"] == {"frames": 0, "text": 0}
     assert set(written["views"]) == {"text", "image_text", "both"}
     assert written["milliseconds"]["ocr"]["median"] == 280.4
 

@@ -15,6 +15,7 @@ function openDetails(row) {
   one("dl", dialog).replaceChildren(...facts(row).flatMap(([name, value]) => [made("dt", name), made("dd", value)]));
   one("tbody", dialog).replaceChildren(...row.lines.map((line, number) => lineRow(line, number)));
   one("table", dialog).hidden = row.lines.length === 0;
+  offerPredicted(dialog, row);
   showMark(dialog, row);
   if (!dialog.open) dialog.showModal();
 }
@@ -28,8 +29,14 @@ function facts(row) {
     ["label", truthText(row, kindOf(row))],
     ["views", viewsText(row)], ["failed", row.error ?? ""], ["text", row.text], ["caption", row.caption],
     ["language", run.languages[row.language] ?? row.language ?? ""], ["category", row.category ?? ""],
+    ["attacked, if harmful", categoriesText(row)], ["not seen", unseenText(row)],
     ["time", spent], ["path", row.path],
   ].filter(([, value]) => value);
+}
+
+function categoriesText(row) {
+  const names = Object.keys(row.categories).sort((a, b) => row.categories[b] - row.categories[a]);
+  return names.map((name) => shareText(row, name)).join(", ");
 }
 
 function made(tag, text) {

@@ -16,6 +16,7 @@ const shows = {
   all: () => true,
   uncertain: (row) => Math.abs(row.p - state.threshold) <= CLOSE,
   failures: (row) => row.failed,
+  unseen: (row) => row.uf > 0 || row.ut > 0,
   disagree: (row) => row.pt !== null && row.pi !== null && (row.pt >= state.threshold) !== (row.pi >= state.threshold),
   unlabelled: (row) => goldOf(row) === null,
   queue: (row) => !markOf(row),
@@ -49,11 +50,11 @@ const plain = (text) => text.normalize("NFKC").toLowerCase();
 const searched = (row) => (row.searched ??= plain([row.name, row.path, row.text, row.caption, row.error ?? ""].join("\n")));
 
 function choose() {
-  const { show, sort, search, language, category } = Object.fromEntries(new FormData(controls));
+  const { show, sort, search, language, category, predicted } = Object.fromEntries(new FormData(controls));
   const words = plain(search).split(/\s+/).filter(Boolean);
   const isShown = show === "queue" ? (row) => !view.done.has(row) : shows[show];
   view.rows = run.rows.filter((row) => isShown(row) && (!language || row.language === language) &&
-    (!category || row.category === category) && words.every((word) => searched(row).includes(word)));
+    (!category || row.category === category) && (!predicted || row.predicted === predicted) && words.every((word) => searched(row).includes(word)));
   const key = sorts[sort];
   view.rows.sort((a, b) => key(a) - key(b) || a.index - b.index);
   view.page = Math.min(view.page, Math.max(0, Math.ceil(view.rows.length / CARDS_A_PAGE) - 1));
@@ -102,13 +103,23 @@ function newCard(row) {
   one(".caption", card).textContent = row.caption && `Caption: ${row.caption}`;
   one(".views", card).textContent = viewsText(row);
   one(".error", card).textContent = row.failed ? `Failed: ${row.error}` : "";
-  one(".tags", card).textContent = [run.languages[row.language] ?? row.language, row.category].filter(Boolean).join(" · ");
+  const unseen = unseenText(row);
+  one(".tags", card).textContent = [run.languages[row.language] ?? row.language, row.category, unseen && `not seen: ${unseen}`]
+    .filter(Boolean).join(" · ");
   one(".filled", card).setAttribute("width", 100 * row.p);
   one(".open", card).setAttribute("aria-label", `Details of ${row.name}`);
+  offerPredicted(card, row);
   const frame = one(".frame", card);
   if (frame) fillFrame(frame, row);
   return card;
 }
+
+function unseenText(row) {
+  const shares = [["frames", row.uf], ["text", row.ut]].filter(([, share]) => share > 0);
+  return shares.map(([part, share]) => `${percent(share)} of its ${part}`).join(", ");
+}
+
+const shareText = (row, name) => `${name} ${percent(row.categories[name])}`;
 
 function viewsText(row) {
   const views = [["text alone", row.pt], ["picture and text", row.pi]].filter(([, p]) => p !== null);
@@ -121,6 +132,8 @@ function showVerdict(card, row) {
   one(".score", card).textContent = row.p.toFixed(4);
   one(".badge", card).textContent = flagged ? "flagged" : "passed";
   one(".badge", card).className = `badge ${flagged ? "flagged" : "passed"}`;
+  const predicted = one(".predicted bdi", card);
+  if (predicted) predicted.textContent = flagged && row.predicted !== null ? shareText(row, row.predicted) : "";
   one(".truth", card).textContent = truthText(row, kind);
   one(".line", card).setAttribute("x", 100 * state.threshold - 0.4);
 }

@@ -64,6 +64,18 @@ function showMark(holder, row) {
   }
 }
 
+// The button of the predicted category stands first, the others in their order.
+function offerPredicted(holder, row) {
+  const isPredicted = (button) => button.dataset.value === row.predicted;
+  const buttons = all("[data-field=category]", holder);
+  for (const button of buttons) {
+    if (isPredicted(button)) button.title = "predicted by the detector";
+    else button.removeAttribute("title");
+  }
+  buttons.sort((a, b) => isPredicted(b) - isPredicted(a) || a.dataset.place - b.dataset.place);
+  one(".category", holder).replaceChildren(...buttons);
+}
+
 function showProgress() {
   const said = Object.keys(LABELS).map((label) => [label, [...marks.values()].filter((mark) => mark.label === label).length]);
   one("#reviewed").textContent = `${marks.size.toLocaleString("en")} reviewed` +

@@ -55,15 +55,19 @@ function showRates(counts) {
   for (const { line, rows } of slices) {
     const part = ratesOf(confusion(rows));
     for (const cell of all("[data-rate]", line)) cell.textContent = percent(ratio(part[cell.dataset.rate]));
+    for (const cell of all("[data-reach]", line)) cell.textContent = reachText(part[cell.dataset.reach]);
   }
 }
+
+const betweenText = (rate) => wilson(rate).map(percent).join(" to ");
+const countedText = ([part, whole]) => `${part.toLocaleString("en")} of ${whole.toLocaleString("en")}`;
+const reachText = (rate) => (rate[1] ? `${betweenText(rate)}; ${countedText(rate)}` : "");
 
 function showRate(line, name, rate) {
   one(".value", line).textContent = percent(ratio(rate));
   // F1 is no share of rows: its interval is the bootstrap's, at the reported threshold, in the summary.
-  const bounds = rate[1] && name !== "f1" ? wilson(rate) : null;
-  one(".bounds", line).textContent = bounds ? `${percent(bounds[0])} to ${percent(bounds[1])}` : "";
-  one(".counted", line).textContent = name === "f1" ? "" : `${rate[0].toLocaleString("en")} of ${rate[1].toLocaleString("en")}`;
+  one(".bounds", line).textContent = rate[1] && name !== "f1" ? betweenText(rate) : "";
+  one(".counted", line).textContent = name === "f1" ? "" : countedText(rate);
 }
 
 // The curves are those of the labels: another judgement's rates lie somewhere else.
