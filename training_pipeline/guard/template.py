@@ -110,7 +110,7 @@ def read_guard_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) ->
         prefix_ids=list(tokenizer(prefix, add_special_tokens=False)["input_ids"]),
         suffix_ids=suffix_ids,
         label_token_ids=(label_ids[0][0], label_ids[1][0]),
-        category_token_ids=_category_token_ids(tokenizer, suffix, scoring),
+        category_token_ids=_category_token_ids(tokenizer, suffix, scoring, label_ids[1]),
         views=scoring["views"],
         max_text_tokens=scoring["max_text_tokens"],
         closing=closing,
@@ -126,12 +126,19 @@ def read_guard_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) ->
     return prompt
 
 
-def _category_token_ids(tokenizer: "PreTrainedTokenizerBase", suffix: str, scoring: Scoring) -> dict[str, int]:
+def _category_token_ids(
+    tokenizer: "PreTrainedTokenizerBase", suffix: str, scoring: Scoring, offensive: list[int]
+) -> dict[str, int]:
     label, categories = scoring["label_words"]["offensive"], scoring.get("categories", {})
-    tokens = {name: tokens_after(tokenizer, suffix + label, word) for name, word in categories.items()}
-    if any(len(ids) != 1 for ids in tokens.values()) or len({*map(tuple, tokens.values())}) < len(tokens):
-        raise ValueError(f"the categories {categories} are not one token each here; attach the policy with CATEGORIES")
-    return {name: ids[0] for name, ids in tokens.items()}
+    tokens = {name: tokens_after(tokenizer, suffix, label + word) for name, word in categories.items()}
+    # The label's own token must stand: `uns` with `afe` behind it is another word.
+    whole = all(ids[:-1] == offensive for ids in tokens.values())
+    if not whole or len({ids[-1] for ids in tokens.values()}) < len(tokens):
+        raise ValueError(
+            f"the categories {categories} are not one token each behind {label!r}, all different; attach the policy "
+            "again with other CATEGORIES"
+        )
+    return {name: ids[-1] for name, ids in tokens.items()}
 
 
 def describe_question(prompt: GuardPrompt) -> str:
