@@ -24,6 +24,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, FilePath, model_validator
 
+from cleaning.categories import CATEGORIES, distinct_names
 from cleaning.dataset_card import REVIEWED, write_card
 from cleaning.dataset_folder import OutputConflictError, check_output, folder_aside, replace_folder, write_dataset
 from cleaning.joining import Joined, UnusableDataset, join_rows, read_known
@@ -64,9 +65,8 @@ class Settings(ScriptSettings):
         "", description="data sets that the rows will join, with commas: their texts are not repeated"
     )
     output_dir: Path = Field(Path("reviewed"), description="folder of the data set; an earlier one is replaced whole")
-    categories: str = Field(
-        "race,religion,nationality,orientation,gender,age,class,health,other",
-        description="categories that a review may name, with commas; CATEGORIES of evaluate_predictions.py",
+    categories: Annotated[str, AfterValidator(distinct_names)] = Field(
+        CATEGORIES, description="categories that a review may name, with commas; CATEGORIES of evaluate_predictions.py"
     )
     seed: int = Field(1, description="seed of the split")
     validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of the new groups that goes to validation")
@@ -119,7 +119,7 @@ def main() -> int:
 
 def read_all_reviews(settings: Settings) -> dict[str, Review | None]:
     """One review a path, None where reviewers disagree; raises UnusableReview."""
-    categories = [name.strip().casefold() for name in settings.categories.split(",")]
+    categories = settings.categories.split(",")
     return joined_reviews([read_reviews(path, categories) for path in named_paths(settings.review_path)])
 
 

@@ -4,7 +4,9 @@ Reads   every NNNN.json below RAW_ROOT (but failed/), as generate_data.py and th
         shards of several machines, copied together or given with commas, are one: the same files, the same data set.
 Writes  OUTPUT_DIR: a Hugging Face DatasetDict (train, validation, test) for load_from_disk, README.md (its card),
         composition.png, cleaning_report.json, rejected.jsonl (every dropped item with its reason).
-        Row: id, image, text, label (ClassLabel ok, offensive), language, category, group, source.
+        Row: id, image, text, label (ClassLabel ok, offensive), language, category, group, source. The category is
+        the group that a meme attacks (offensive) or is about (ok), where its item names one of CATEGORIES, else the
+        area of its prompt key.
 
     RAW_ROOT=artifacts/raw OUTPUT_DIR=artifacts/dataset python data_preparation/clean_dataset.py
 
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from cleaning.candidates import Candidates
+from cleaning.categories import CATEGORIES, MOST_NAMED, distinct_names, told_counts, unlisted_categories
 from cleaning.dataset_card import write_card
 from cleaning.dataset_folder import OutputConflictError, check_output, folder_aside, replace_folder, write_dataset
 from cleaning.evaluation_texts import evaluation_texts
@@ -75,6 +78,9 @@ class Settings(ScriptSettings):
     )
     same_group_threshold: float = Field(
         0.6, gt=0, le=1, description="similarity from which English texts share a group, so that no split parts them"
+    )
+    categories: Annotated[str, AfterValidator(distinct_names)] = Field(
+        CATEGORIES, description="categories that an item may name, with commas; else its prompt key's area is its own"
     )
     max_text_characters: PositiveInt = Field(400, description="longest text of a meme")
     max_image_characters: PositiveInt = Field(600, description="longest image description")
@@ -133,7 +139,7 @@ def clean(settings: Settings, aside: Path) -> tuple[int, Counter[str]] | None:
     dataset.mkdir()
     with open(dataset / "rejected.jsonl", "w", encoding="utf-8") as rejects:
         candidates = Candidates(aside / "candidates.jsonl", rejects)
-        read_candidates(settings, candidates)
+        unlisted = read_candidates(settings, candidates)
         groups = keep_distinct(settings, candidates)
     if not candidates.kept:
         print(
@@ -148,6 +154,7 @@ def clean(settings: Settings, aside: Path) -> tuple[int, Counter[str]] | None:
         "items_read": candidates.items_read,
         "rows": candidates.kept,
         "rejected": dict(sorted(candidates.rejected.items())),
+        "unlisted_categories": {"items": unlisted.total(), "most_common": dict(unlisted.most_common(MOST_NAMED))},
         **write_dataset(dataset, finished_rows(settings, candidates, groups), settings.seed),
         "settings": {name: str(value) for name, value in settings if name not in ("raw_root", "output_dir")},
     }
@@ -156,20 +163,33 @@ def clean(settings: Settings, aside: Path) -> tuple[int, Counter[str]] | None:
     return candidates.kept, candidates.rejected
 
 
-def read_candidates(settings: Settings, candidates: Candidates) -> None:
-    """First pass: what can be told of an item alone, exact repeats, and texts that carry both labels."""
+def read_candidates(settings: Settings, candidates: Candidates) -> Counter[str]:
+    """First pass: what can be told of an item alone, exact repeats, and texts that carry both labels.
+
+    Gives the categories that items name and CATEGORIES does not, each with its count, and says so on stderr.
+    """
     progress = Progress(0, "items")
     roots = [Path(name) for name in settings.raw_root.split(",")]
+    categories = settings.categories.split(",")
+    unlisted: Counter[str] = Counter()
     for name, path in raw_paths(roots, settings.output_dir):
         document, error = read_file(path)
         if document is None:
             candidates.reject_file(name, error)
             continue
         id_prefix, limits = name.removesuffix(".json"), (settings.max_text_characters, settings.max_image_characters)
-        candidates.read_items(rows_of(document, id_prefix, *limits))
+        candidates.read_items(rows_of(document, id_prefix, *limits, categories))
+        unlisted.update(unlisted_categories(document["items"], categories))
         progress.advance(count=len(document["items"]))
     progress.close()
     candidates.close()
+    if unlisted:
+        print(
+            f"clean_dataset.py: {unlisted.total():,} items name a category that CATEGORIES does not have, and keep "
+            f"their prompt key's area: {told_counts(unlisted)}",
+            file=sys.stderr,
+        )
+    return unlisted
 
 
 def keep_distinct(settings: Settings, candidates: Candidates) -> "Groups":

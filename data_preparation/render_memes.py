@@ -5,7 +5,7 @@ Reads the dataset that clean_dataset.py wrote (DATASET_DIR), writes OUTPUT_DIR:
     train.parquet        128x128 pictures of texts of the train split: image, caption, text, label, language
     held_out/*.png       memes at full size, of texts of the test split only, one idea (group) each where possible
     held_out/stdin.csv   their file names, one a line
-    held_out/labels.csv  file_name, object, caption, text, label, language, group
+    held_out/labels.csv  file_name, object, caption, text, label, language, category, group
     held_out/metadata.csv  the same table under the name that `load_dataset("imagefolder")` wants
     README.md            the dataset card, with composition.png
 
@@ -137,6 +137,7 @@ def write_held_out(rows: list[Json], folder: Path, seed: int) -> None:
                 "text": row["text"],
                 "label": row["label"],
                 "language": row["language"],
+                "category": row["category"],
                 "group": row["group"],
             }
         )

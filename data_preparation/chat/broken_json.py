@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import json_repair
 
 from chat.json_items import StringReader, UnknownShapeError, items_of, json_values, without_half_letters
-from chat.pairing import BOUNDARY, Item, Labelled, paired
+from chat.pairing import BOUNDARY, Item, Labelled, paired, with_category
 
 LONGEST_REPAIRED = 200_000  # characters, far beyond what a reply holds: it takes seconds for more
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
@@ -19,6 +19,11 @@ QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 QUOTED_LABEL = re.compile(
     r"(?:^|(?<=[\[{(,\n]))[ \t]*(?P<opened>[\"'“‘])(?:meme[ _])?(?P<label>image|text)"
     r"(?:[ _](?:description|caption))?(?:[ _]?(?P<number>\d{1,3}))?(?P<closed>[\"'”’]?)[ \t]*:\s*",
+    re.IGNORECASE | re.MULTILINE,
+)
+QUOTED_CATEGORY = re.compile(
+    r"(?:^|(?<=[\[{(,\n]))[ \t]*(?P<opened>[\"'“‘])(?P<label>category|(?:target|attacked)[ _]group|group[ _]attacked)"
+    r"(?:[ _]?(?P<number>\d{1,3}))?(?P<closed>[\"'”’]?)[ \t]*:\s*",
     re.IGNORECASE | re.MULTILINE,
 )
 OTHER_KEY = re.compile(r"(?<=[\"'”’])\s*,\s*[\"'“‘][\w -]{1,40}[\"'”’]\s*:")
@@ -30,16 +35,17 @@ def labelled_items(content: str) -> list[Item]:
     found = list(QUOTED_LABEL.finditer(content))
     if not found:
         return []
+    found = sorted([*found, *QUOTED_CATEGORY.finditer(content)], key=re.Match.start)
     ends = [label.start() for label in found[1:]] + [len(content)]
     labels = []
-    between = ""
+    is_apart = False
     for label, end in zip(found, ends, strict=True):
         value, rest = _quoted_value(content[label.end() : end], label, end == len(content))
         number = int(label["number"]) if label["number"] else None
-        labels.append(
-            Labelled(label["label"].casefold(), value, BOUNDARY if OBJECT_ENDS.search(between) else 0, number)
-        )
-        between = rest
+        is_category = label.re is QUOTED_CATEGORY
+        kind = "category" if is_category else label["label"].casefold()
+        labels.append(Labelled(kind, value, BOUNDARY if is_apart else 0, number))
+        is_apart = is_apart and is_category or bool(OBJECT_ENDS.search(rest))
     return paired(labels)
 
 
@@ -58,7 +64,10 @@ def _quoted_value(region: str, label: re.Match[str], is_last: bool) -> tuple[str
         for end in re.finditer(re.escape(closing) + r"(?=\s*[\]}),]|\s*\Z)", region[start:])
         if not _is_escaped(region, start + end.start())
     ]
-    closed = [end for end in ends if re.match(r"\s*,?\s*[\]})]", region[start + end.end() :])]
+    if (key or not is_last) and ends and not region[start + ends[-1].end() :].strip(", \t\r\n"):
+        closed = ends  # right before the next key, whatever brackets the value holds
+    else:
+        closed = [end for end in ends if re.match(r"\s*,?\s*[\]})]", region[start + end.end() :])]
     if not ends or is_last and not closed and len(ends) > 1:
         return None, region + further
     end = (closed or ends)[-1]
@@ -88,9 +97,21 @@ def repaired_items(content: str, of_string: StringReader) -> list[Item]:
             items = items_of(value, of_string)
         except UnknownShapeError:
             continue
-        strings = [held for item in items for held in item.values()]
-        found.append([item for item in items if are_delimited(item.values(), strings, content)])
+        found.append(_delimited_items(items, content))
     return max(found, key=len)
+
+
+def _delimited_items(items: list[Item], content: str) -> list[Item]:
+    """Those whose image and text are delimited, with their category where that is, too."""
+    strings = [item[kind] for item in items for kind in ("image", "text")]
+    categories = [item["category"] for item in items if "category" in item]
+    delimited = []
+    for item in items:
+        image, text, category = item["image"], item["text"], item.get("category")
+        if are_delimited([image, text], strings, content):
+            is_whole = category is not None and are_delimited([category], categories, content)
+            delimited.append(with_category({"image": image, "text": text}, category if is_whole else None))
+    return delimited
 
 
 def repaired_values(content: str) -> list[object]:

@@ -1,23 +1,19 @@
 """Meme items of JSON in whatever shape: a list of objects, pairs, columns, numbered keys, strings that hold both.
 
-The whole of a value is read, or none of it: a shape that is half understood would give memes that nobody wrote.
+The whole of a value is read, or none of it: a shape that is half understood would give memes that nobody wrote. A
+category is taken where it is plain, and never decides whether there is an item.
 """
 
 import json
 import re
 from collections.abc import Callable
 
-from chat.pairing import Item, Labelled, paired
+from chat.json_keys import any_kind, category_kind, meme_kind, number_of, part_order, plain
+from chat.pairing import Item, Labelled, paired, with_category
 
 StringReader = Callable[[str], list[Item]]  # reads `Image:` and `Text:` inside a string
 
-KEY = re.compile(
-    r"(?:meme )?(image|text)s?(?: (?:description|caption|overlay|content|prompt|on (?:the )?(?:meme|image)))?s?"
-)
 OWN_LABEL = {kind: re.compile(rf"\s*{kind}\s*:", re.IGNORECASE) for kind in ("image", "text")}
-KEY_NUMBER = re.compile(r"^(.*?)[ #]*(\d{1,4})$")
-# Keys of a text in parts, in reading order.
-PARTS = ("header", "top", "upper", "first", "middle", "center", "centre", "second", "bottom", "lower", "footer", "last")
 # Beside the items, what such a key holds is none of them.
 NO_ITEMS = re.compile(
     r"\b(?:drafts?|reject\w*|discard\w*|example|template|placeholder|schema|before|originals?|old|bad|thoughts?|reasoning)\b"
@@ -79,63 +75,57 @@ def items_of(value: object, of_string: StringReader) -> list[Item]:
 def names_items(value: object) -> bool:
     """Whether an image or a text is named anywhere in the value."""
     if isinstance(value, Members):
-        return any(_kind(name) or names_items(held) for name, held in value)
+        return any(meme_kind(name) or names_items(held) for name, held in value)
     return isinstance(value, list) and any(map(names_items, value))
 
 
-def _plain(name: str) -> str:
-    """`Image_Description` and `imageDescription` as `image description`."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return re.sub(r"[\s_:*-]+", " ", spaced).strip().casefold()
-
-
-def _kind(name: str) -> str | None:
-    """image or text where a key names one, numbered or not, else None."""
-    plain = _plain(name)
-    numbered = KEY_NUMBER.match(plain)
-    match = KEY.fullmatch(numbered[1] if numbered else plain)
-    if match:
-        return match[1]
-    words = plain.split()
-    return "text" if len(words) == 2 and words[0] in PARTS and words[1] in ("text", "caption", "line") else None
-
-
 def _of_object(members: Members, of_string: StringReader) -> list[Item]:
-    named = _named(members)
+    named = _named(members, meme_kind)
     if not named:
         return _of_wrapper(members, of_string)
-    rest = [held for name, held in members if not _kind(name)]
+    rest = [held for name, held in members if not meme_kind(name)]
     if any(names_items(held) for held in rest):
         raise UnknownShapeError
     if all(isinstance(held, list) for _, _, held in named):
-        return _of_columns([(kind, held) for kind, _, held in named])
+        return _of_columns([(kind, held) for kind, _, held in named], members)
     if _count(named, "image") <= 1:
-        return _of_entry(named)
-    labels = [Labelled(kind, _value(kind, held), 0, _number(name)) for kind, name, held in named]
+        return [with_category(item, _category_of(members)) for item in _of_entry(named)]
+    labels = [
+        Labelled(kind, _category(held) if kind == "category" else _value(kind, held), 0, number_of(name))
+        for kind, name, held in _named(members, any_kind)
+    ]
     items = paired(labels)
-    if len(labels) != 2 * len(items):
+    if len(named) != 2 * len(items):
         raise UnknownShapeError
     return items
 
 
-def _named(members: Members) -> list[tuple[str, str, object]]:
+def _named(members: Members, kind_of: Callable[[str], str | None]) -> list[tuple[str, str, object]]:
     """(kind, name, value) of what names an image or a text; beside `text` itself, `text caption` is something else."""
-    named = [(kind, name, held) for name, held in members if (kind := _kind(name))]
-    exact = {kind for kind, name, _ in named if _plain(name) == kind}
+    named = [(kind, name, held) for name, held in members if (kind := kind_of(name))]
+    exact = {kind for kind, name, _ in named if plain(name) == kind}
     return [
         (kind, name, held)
         for kind, name, held in named
-        if kind not in exact or _plain(name) == kind or _number(name) is not None
+        if kind not in exact or plain(name) == kind or number_of(name) is not None
     ]
+
+
+def _category_of(members: Members) -> str | None:
+    """What an object says of its category: the first of those under its plainest name."""
+    found = _named(members, category_kind)
+    return _category(found[0][2]) if found else None
+
+
+def _category(held: object) -> str | None:
+    """A category that is one string, also in a list of one; what is anything else is none."""
+    if isinstance(held, list) and not isinstance(held, Members) and len(held) == 1:
+        held = held[0]
+    return held if isinstance(held, str) else None
 
 
 def _count(named: list[tuple[str, str, object]], kind: str) -> int:
     return sum(1 for of, _, _ in named if of == kind)
-
-
-def _number(name: str) -> int | None:
-    numbered = KEY_NUMBER.match(_plain(name))
-    return int(numbered[2]) if numbered else None
 
 
 def _of_entry(named: list[tuple[str, str, object]]) -> list[Item]:
@@ -143,17 +133,12 @@ def _of_entry(named: list[tuple[str, str, object]]) -> list[Item]:
     images = [_value(kind, held) for kind, _, held in named if kind == "image"]
     written = [(name, _value(kind, held)) for kind, name, held in named if kind == "text"]
     if len(written) > 1:
-        order = [_part_order(name) for name, _ in written]
+        order = [part_order(name) for name, _ in written]
         if None in order or len(set(order)) < len(order):
             raise UnknownShapeError
         written = [part for _, part in sorted(zip(order, written, strict=True), key=lambda pair: pair[0] or 0)]
     text = "\n".join(part for _, part in written if part)
     return [{"image": images[0], "text": text}] if images and images[0] and text else []
-
-
-def _part_order(name: str) -> int | None:
-    first = _plain(name).split()[0]
-    return PARTS.index(first) if first in PARTS else _number(name)
 
 
 def _value(kind: str, held: object) -> str:
@@ -175,20 +160,25 @@ def _in_reading_order(kind: str, members: Members) -> list[object]:
     """The parts of a text by their keys, or an image's one description."""
     if kind == "image" and len(members) == 1:
         return [held for _, held in members]
-    order = [_part_order(name) for name, _ in members if name.strip()]
+    order = [part_order(name) for name, _ in members if name.strip()]
     if len(order) < len(members) or None in order or len(set(order)) < len(order):
         raise UnknownShapeError
     return [held for _, (_, held) in sorted(zip(order, members, strict=True), key=lambda pair: pair[0] or 0)]
 
 
-def _of_columns(columns: list[tuple[str, object]]) -> list[Item]:
-    """{"image": [...], "text": [...]}, as long as each other."""
+def _of_columns(columns: list[tuple[str, object]], members: Members) -> list[Item]:
+    """{"image": [...], "text": [...]}, as long as each other, and categories beside them where they are as long."""
     held = dict(columns)
     images, texts = held.get("image"), held.get("text")
     if len(columns) != 2 or not isinstance(images, list) or not isinstance(texts, list) or len(images) != len(texts):
         raise UnknownShapeError
-    rows = [(_value("image", image), _value("text", text)) for image, text in zip(images, texts, strict=True)]
-    return [{"image": image, "text": text} for image, text in rows if image and text]
+    beside = next((held for _, _, held in _named(members, category_kind)), None)
+    categories = beside if isinstance(beside, list) and len(beside) == len(images) else [None] * len(images)
+    rows = [
+        (_value("image", image), _value("text", text), _category(category))
+        for image, text, category in zip(images, texts, categories, strict=True)
+    ]
+    return [with_category({"image": image, "text": text}, category) for image, text, category in rows if image and text]
 
 
 def _of_wrapper(members: Members, of_string: StringReader) -> list[Item]:
@@ -199,13 +189,14 @@ def _of_wrapper(members: Members, of_string: StringReader) -> list[Item]:
         found = [
             (name, items) for name, held in members if isinstance(held, str) and (items := items_of(held, of_string))
         ]
-    if any(NO_ITEMS.search(_plain(name)) for name, _ in found):
+    if any(NO_ITEMS.search(plain(name)) for name, _ in found):
         raise UnknownShapeError
-    numbered = all(_number(name) is not None for name, _ in found)
+    numbered = all(number_of(name) is not None for name, _ in found)
     same_name = len({name for name, _ in found}) == 1
     if len(found) > 1 and not numbered and not same_name and any(len(items) > 1 for _, items in found):
         raise UnknownShapeError  # as {"first try": [...], "memes": [...]}: which of them is meant?
-    return [item for _, items in found for item in items]
+    category = None if any(category_kind(name) for name, _ in found) else _category_of(members)
+    return [item if "category" in item else with_category(item, category) for _, items in found for item in items]
 
 
 def _of_list(entries: list[object], of_string: StringReader) -> list[Item]:
@@ -231,10 +222,17 @@ def _of_lists(rows: list[list[object]], of_string: StringReader) -> list[Item]:
     strings = [[str(cell) for cell in row] for row in rows if all(isinstance(cell, str) for cell in row)]
     if len(strings) < len(rows):
         raise UnknownShapeError
-    heading = [_kind(cell) for cell in strings[0]] if strings else []
-    if sorted(map(str, heading)) == ["image", "text"]:
-        strings = [row if heading[0] == "image" else row[::-1] for row in strings[1:]]
+    heading = [any_kind(cell) for cell in strings[0]] if strings else []
+    if sorted(map(str, heading)) in (["image", "text"], ["category", "image", "text"]):
+        return [item for row in strings[1:] for item in _of_headed_row(row, heading, of_string)]
     return [item for row in strings for item in _of_row(row, of_string)]
+
+
+def _of_headed_row(row: list[str], heading: list[str | None], of_string: StringReader) -> list[Item]:
+    if len(row) != len(heading):
+        return _of_row(row, of_string)
+    cells = dict(zip(heading, row, strict=True))
+    return [with_category(item, cells.get("category")) for item in _of_row([cells["image"], cells["text"]], of_string)]
 
 
 def _of_row(row: list[str], of_string: StringReader) -> list[Item]:
@@ -254,9 +252,9 @@ def _of_strings(strings: list[str], of_string: StringReader) -> list[Item]:
     if any(each):
         raise UnknownShapeError
     split = [string.partition(":") for string in strings]
-    kinds = [_kind(name) for name, _, _ in split]
+    kinds = [any_kind(name) for name, _, _ in split]
     labels = [
-        Labelled(kind, value.strip(), 0, _number(name))
+        Labelled(kind, value.strip(), 0, number_of(name))
         for kind, (name, _, value) in zip(kinds, split, strict=True)
         if kind
     ]

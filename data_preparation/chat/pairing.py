@@ -3,12 +3,14 @@
 Two neighbouring labels are not yet a pair: where each text comes first, an image is followed by the next meme's text.
 What lies between two labels (nothing, a blank line, a number, a heading) tells where one meme ends; where it tells
 nothing, the labels must take turns from the first to the last. What fits neither is no item.
+
+A reply's categories belong to its items where each item has one, in the same place; else to none of them.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-Item = dict[str, str]  # image: the description; text: what is written on the meme
+Item = dict[str, str]  # image: the description; text: what is written on the meme; category, where one is named
 BLANK_LINE, NUMBER, BOUNDARY = 1, 2, 3
 
 
@@ -16,7 +18,7 @@ BLANK_LINE, NUMBER, BOUNDARY = 1, 2, 3
 class Labelled:
     """One label of a reply with its value; None where it cannot be told where the value ends."""
 
-    kind: str  # image, text
+    kind: str  # image, text, category
     value: str | None
     gap: int  # what parts it from the label before: 0, BLANK_LINE, NUMBER, or BOUNDARY (heading, rule, bracket)
     number: int | None = None  # as in `Image 2:`
@@ -24,6 +26,29 @@ class Labelled:
 
 def paired(labels: list[Labelled]) -> list[Item]:
     """An item for each pair that is told apart from its neighbours, in the reply's order."""
+    items = _pairs([label for label in labels if label.kind != "category"])
+    categories = _categories(labels, len(items))
+    return [with_category(item, category) for item, category in zip(items, categories, strict=True)]
+
+
+def with_category(item: Item, category: str | None) -> Item:
+    """The item and what is said to be its category, if anything is."""
+    return {**item, "category": category.strip()} if category and category.strip() else item
+
+
+def _categories(labels: list[Labelled], count: int) -> list[str | None]:
+    """The categories of `count` items in their order; nothing for all where it cannot be told whose each is."""
+    by_number = {label.number: label.value for label in labels if label.kind == "category"}
+    numbers = dict.fromkeys(label.number for label in labels if label.kind != "category")
+    if None not in {*numbers, *by_number} and len(numbers) == count > 1:
+        return [by_number.get(number) for number in numbers]
+    kinds = [label.kind for label in labels]
+    if sorted(kinds[:3]) == ["category", "image", "text"] and kinds == kinds[:3] * count:
+        return [label.value for label in labels if label.kind == "category"]
+    return [None] * count
+
+
+def _pairs(labels: list[Labelled]) -> list[Item]:
     if not labels:
         return []
     if all(label.number is not None for label in labels) and len({label.number for label in labels}) > 1:

@@ -17,6 +17,7 @@ from raw.raw_folder import Json
 from raw.text_checks import LANGUAGE_NAMES
 
 PHRASEBOOK = "offline/phrasebook"  # the MODEL_ID that stands for it
+NO_GROUP = "other_target"  # the form of a line that says of a thing what its neighbours say of a group
 LANGUAGES = ("en", *LANGUAGE_NAMES.values())
 Wording = dict[str, str]  # language code: the wording of one thing in that language
 Filling = dict[str, Wording]  # slot: what fills it
@@ -31,12 +32,13 @@ class PhrasebookError(Exception):
 
 @dataclass(frozen=True)
 class Idea:
-    """One written idea: templates by language, and the English image description."""
+    """One written idea: templates by language, the English image description, and the group that it is about."""
 
     id: str
     group: str  # its own id, or what it shares with its twin of the other label
     key: str
     image: str
+    category: str  # the name of its file; none where it is about no group
     templates: dict[str, str]
 
 
@@ -52,21 +54,23 @@ class Phrasebook:
 
 
 def load_phrasebook(folder: Path) -> Phrasebook:
-    """Read <folder>/slots.json and <folder>/<label>/<area>.jsonl; errors name file and line."""
+    """Read <folder>/slots.json and <folder>/<label>/<category>.jsonl; errors name file and line."""
     slots = json.loads((folder / "slots.json").read_text(encoding="utf-8"))
     ideas: dict[str, Idea] = {}
     for path in sorted(folder.glob("*/*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if line.strip():
-                _add_idea(ideas, slots, line, f"{path.parent.name}/{path.name}:{number}")
+                _add_idea(ideas, slots, line, path, number)
     return Phrasebook(ideas, slots)
 
 
-def _add_idea(ideas: dict[str, Idea], slots: dict[str, list[Wording]], line: str, where: str) -> None:
+def _add_idea(ideas: dict[str, Idea], slots: dict[str, list[Wording]], line: str, path: Path, number: int) -> None:
+    where = f"{path.parent.name}/{path.name}:{number}"
     try:
         entry = json.loads(line)
         templates = {language: entry[language] for language in LANGUAGES}
-        idea = Idea(entry["id"], entry.get("group", entry["id"]), entry["key"], entry["image"], templates)
+        category = "none" if entry.get("form") == NO_GROUP else path.stem
+        idea = Idea(entry["id"], entry.get("group", entry["id"]), entry["key"], entry["image"], category, templates)
     except (ValueError, KeyError, TypeError) as error:
         raise PhrasebookError(f"phrasebook {where}: not an idea ({type(error).__name__}: {error})") from None
     used = {language: set(SLOT.findall(template)) for language, template in idea.templates.items()}
@@ -120,15 +124,20 @@ def key_digest(book: Phrasebook, key: str) -> str:
     ideas = sorted((idea for idea in book.ideas.values() if idea.key == key), key=lambda idea: idea.id)
     slots = {name: book.slots[name] for idea in ideas for name in SLOT.findall(idea.templates["en"])}
     groups = {idea.id: idea.group for idea in ideas if idea.group != idea.id}
-    written = [[[idea.id, idea.image, idea.templates] for idea in ideas], slots, *([groups] if groups else [])]
+    said = [[idea.id, idea.image, idea.category, idea.templates] for idea in ideas]
+    written = [said, slots, *([groups] if groups else [])]
     return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def generation_reply(pairs: list[tuple[Idea, Filling]], key: str, run: int, items_a_reply: int) -> Json:
-    """What a chat completion holds: content is a JSON list of {"image", "text"}; idea_ids name their groups."""
+    """A chat completion whose content is a JSON list of {"image", "text", "category"}; idea_ids name their groups."""
     chosen = pairs[(run - 1) * items_a_reply : run * items_a_reply]
     items = [
-        {"image": fill(idea.image, filling, "en"), "text": fill(idea.templates["en"], filling, "en")}
+        {
+            "image": fill(idea.image, filling, "en"),
+            "text": fill(idea.templates["en"], filling, "en"),
+            "category": idea.category,
+        }
         for idea, filling in chosen
     ]
     return _completion(f"phrasebook-{key}-{run:04d}", items, [idea.group for idea, _ in chosen])

@@ -18,12 +18,20 @@ _LABEL = (
     r"|on[ \t]+(?:the[ \t]+)?"
     r"(?:meme|image)))?(?:[ \t]*\(?#?(?P<number>\d{1,3})\)?)?[*_]{0,3}[ \t]*[:：][*_]{0,3}[ \t]*"
 )
-LABEL_LINE = re.compile(
+_OPENS = (
     r"^[ \t>]*[*_#]{0,6}[ \t]*(?:[-*•+–][ \t]+)?"
     r"(?P<marker>\(?\d{1,3}[.):][ \t]*|(?:meme|item|example)[ \t]*#?\d{1,3}[ \t]*[-:–.)]+[ \t]*)?(?:[-*•+–#]+[ \t]+)?"
-    + _LABEL,
-    re.IGNORECASE,
 )
+LABEL_LINE = re.compile(_OPENS + _LABEL, re.IGNORECASE)
+_CATEGORY = (
+    r"[*_]{0,3}(?:category|(?:target(?:ed)?|attacked|protected|social)[ \t]+(?:group|category)|group[ \t]+attacked%s)"
+    r"(?:[ \t]*\(?#?(?P<number>\d{1,3})\)?)?[*_]{0,3}[ \t]*[:：][*_]{0,3}[ \t]*"
+)
+CATEGORY_LINE = re.compile(_OPENS + _CATEGORY % "|target" + "(?P<category>.+)", re.IGNORECASE)
+# At a line's end, as in `hello | Category: race`; behind a comma or a full stop only where labels stand in one row.
+_AT_END = r"[ \t]*" + _CATEGORY % "" + r"(?P<category>[^\W\d_][\w /&-]{0,40}?)[*_]{0,3}[.)\]]*[ \t]*$"
+CATEGORY_BEHIND = re.compile(r"(?:[|;(\[—–]|(?<=[\"”'’]),?|(?=\*\*|__))" + _AT_END, re.IGNORECASE)
+CATEGORY_IN_ROW = re.compile(r"(?:[|;(\[—–,/]|(?<=[\"”'’.!?…]),?|(?=\*\*|__)|(?<=[ \t])-)" + _AT_END, re.IGNORECASE)
 INLINE_LABEL = re.compile(r"(?:(?<=[.;|,/—–)\]!?*\"”'’])|(?<=[ \t]-))[ \t]*\(?" + _LABEL, re.IGNORECASE)
 
 LINE_BREAK = re.compile(r"(?:(?<=\S)\\|<br ?/?>)\s*$")
@@ -38,6 +46,7 @@ HEADING = re.compile(
     r"|another)\b.{0,20}\bmeme\b.{0,40})",
     re.IGNORECASE,
 )
+HEADING_MARK = re.compile(r"^[^:：]*[#>]")
 NUMBERED = re.compile(r"[ \t]*[*_]{0,2}\(?(\d{1,3})[.)][ \t]*[*_]{0,2}[ \t]*\S")
 SET_APART = re.compile(r"[ \t]*(?:\*[^*]+\*|_[^_]+_|\(.*\)|\[.*\]|>.*|```.*|.{1,60}[:：]\**)")
 META = re.compile(
@@ -46,6 +55,7 @@ META = re.compile(
     r"|theme|harm\w*|stereotype|functional test|analysis|subtext|implication|why (?:it|this|that)(?:'s|’s)?|"
     r"title|label|tags?|hashtags|language|description|disclaimer|warning|target|style|format|setting|punchline"
     r"|source|"
+    r"(?:attacked|targeted|protected|social) (?:group|category)|group attacked|"
     r"translation|meaning|alt(?: text)?|caption|type|intent|audience|culture|why it works|why this works|"
     r"解释|说明|注意?|备注|类别|分类|标签|penjelasan|nota|kategori|விளக்கம்|குறிப்பு)"
     r"\b[^:：\n]{0,30}[:：].*",
@@ -79,6 +89,7 @@ class Label:
     is_marked: bool
     line: int
     rest: str
+    category: Labelled | None = None  # at the line's end
 
 
 def prose_items(content: str) -> list[Item]:
@@ -100,11 +111,33 @@ def _labels_of(line: str, number: int, is_inline: bool) -> list[Label]:
     others = INLINE_LABEL.finditer(label.rest) if is_inline else iter(())
     other = next((other for other in others if other["label"].casefold() != label.kind), None)
     if other is None:
-        return [label]
-    return [
+        return [_without_category(label, CATEGORY_BEHIND)]
+    in_row = (
         replace(label, rest=label.rest[: other.start()].rstrip(" \t|;,/–—-*_")),
         _label(other, number, label.rest[other.end() :].rstrip(" \t|"), False),
-    ]
+    )
+    return [_without_category(label, CATEGORY_IN_ROW) for label in in_row]
+
+
+def _without_category(label: Label, behind: re.Pattern[str]) -> Label:
+    """The label without the category that stands at the end of its line."""
+    match = behind.search(label.rest)
+    return replace(label, rest=label.rest[: match.start()].rstrip(), category=_category(match)) if match else label
+
+
+def _category(match: re.Match[str]) -> Labelled:
+    return Labelled("category", _bare(match["category"]), 0, int(match["number"]) if match["number"] else None)
+
+
+def _is_category_beside(line: str, label_line: str) -> bool:
+    """Whether a line names a category as another one names an image or a text: both as headings or none, no number."""
+    match = CATEGORY_LINE.match(line)
+    headings = {bool(HEADING_MARK.search(beside)) for beside in (line, label_line)}
+    return bool(match and not match["marker"]) and len(headings) == 1
+
+
+def _categories_in(lines: list[str]) -> Iterator[Labelled]:
+    yield from (_category(match) for line in lines if (match := CATEGORY_LINE.match(line)))
 
 
 def _label(match: re.Match[str], line: int, rest: str, is_marked: bool) -> Label:
@@ -112,7 +145,8 @@ def _label(match: re.Match[str], line: int, rest: str, is_marked: bool) -> Label
 
 
 def _with_values(labels: list[Label], lines: list[str]) -> Iterator[Labelled]:
-    """Each label with its value, and with what parts it from the one before."""
+    """Each label with its value, and with what parts it from the one before; and categories, where they stand."""
+    yield from _categories_in(lines[: labels[0].line])
     headed = bool(labels[0].line and lines[labels[0].line - 1].strip())
     seen: Counter[str] = Counter()
     gap = 0
@@ -123,8 +157,11 @@ def _with_values(labels: list[Label], lines: list[str]) -> Iterator[Labelled]:
         if following and not is_closed and not _is_something_else(left, headed):
             value = None
         yield Labelled(label.kind, value, gap, label.number)
+        yield from [label.category] if label.category else []
+        yield from _categories_in(left)
         # Another label, as `Explanation:`, may stand inside of a meme as well as behind it.
-        if any(line.strip() and not META.match(line) and not OTHER_LABEL.match(line) for line in left):
+        others = [line for line in left if line.strip() and not _is_category_beside(line, lines[label.line])]
+        if any(not META.match(line) and not OTHER_LABEL.match(line) for line in others):
             gap = BOUNDARY
         else:
             gap = NUMBER if following and following.is_marked else BLANK_LINE if not all(map(str.strip, left)) else 0

@@ -34,8 +34,8 @@ ITEMS_FORMAT = _list_format(
     {
         "type": "object",
         "additionalProperties": False,
-        "required": ["image", "text"],
-        "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
+        "required": ["image", "text", "category"],
+        "properties": {name: {"type": "string"} for name in ("image", "text", "category")},
     },
 )
 FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
@@ -55,7 +55,10 @@ def read_items(reply: Json) -> tuple[list[Item], str | None]:
 
 
 def parse_items(content: str) -> list[Item]:
-    """[{"image", "text"}] from a reply's content, [] where there is no whole item or where what is there is unclear."""
+    """[{"image", "text"}] from a reply's content, [] where there is no whole item or where what is there is unclear.
+
+    An item whose category is plain has that, too.
+    """
     content = FENCE.sub("", _decoded(content)).strip()
     values, around = json_values(content)
     values = [value for value in values if _holds_strings(value)]

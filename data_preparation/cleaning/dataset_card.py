@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleaning.dataset_folder import REPORT, SPLITS
-from raw.raw_folder import Json
+from raw.raw_folder import LABELS, Json
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -76,7 +76,9 @@ with slots; `a > b` was written by a and translated by b), then cleaned by `data
 {items_read:,} items in {files_read:,} files, {dropped:,} were dropped ({rejected}); `rejected.jsonl` keeps each
 with its reason. Near duplicates are texts of a language whose character n-grams have a Jaccard similarity of about
 {near} or more. A meme, its variants, its translations and English texts that resemble it ({same} or more) share a
-`group`; a hash of the group and the seed decides its split, so a group never crosses a split.""",
+`group`; a hash of the group and the seed decides its split, so a group never crosses a split. `category` is the
+group that a meme attacks (`offensive`) or is about (`ok`) where its item names one of CATEGORIES ({unlisted:,} items
+name something else), and the area of its prompt where it does not.""",
     "Synthetic text is\nsimpler than what people post: measure on real data before relying on a score.",
 )
 REVIEWED = Origin(
@@ -105,6 +107,7 @@ def write_card(folder: Path, report: Json, licence: str, origin: Origin = GENERA
         "files_read": report["files_read"],
         "dropped": sum(report["rejected"].values()),
         "rejected": ", ".join(f"{count:,} {reason}" for reason, count in report["rejected"].items()) or "none",
+        "unlisted": report.get("unlisted_categories", {}).get("items", 0),
         "near": report["settings"]["near_duplicate_threshold"],
         "same": report["settings"]["same_group_threshold"],
     }
@@ -178,11 +181,20 @@ def _variety_table(measured: dict[str, dict[str, float]]) -> str:
 
 def _tables(counts: dict[str, dict[str, int]]) -> str:
     blocks = []
-    for name in ("split", "label", "language", "category", "source"):
+    for name in ("split", "label", "language", "source"):
         lines = [f"| {name} | rows |", "| --- | ---: |"]
-        lines += [f"| {value or '(none)'} | {count:,} |" for value, count in counts[name].items()]
+        lines += [f"| {value} | {count:,} |" for value, count in counts[name].items()]
         blocks.append("\n".join(lines))
+    blocks.insert(-1, _category_table(counts["category"], counts["category, label"]))
     return "\n\n".join(blocks)
+
+
+def _category_table(categories: dict[str, int], by_label: dict[str, int]) -> str:
+    lines = [f"| category | {' | '.join(LABELS)} |", f"| --- |{' ---: |' * len(LABELS)}"]
+    for category in categories:
+        cells = (f"{by_label.get(f'{category}, {label}', 0):,}" for label in LABELS)
+        lines.append(f"| {category or '(none)'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _samples(saved: "DatasetDict", kinds: int) -> str:

@@ -113,6 +113,7 @@ def _write_tables(
         counts["label"][row["label"]] += 1
         counts["language"][row["language"]] += 1
         counts["category"][row["category"]] += 1
+        counts["category, label"][f"{row['category']}, {row['label']}"] += 1
         counts["source"][row["source"]] += 1
         counts["split"][split] += 1
         counts["split, language, label"][f"{split}, {row['language']}, {row['label']}"] += 1

@@ -14,6 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TypedDict
 
+from cleaning.categories import listed_category
 from cleaning.stage_directions import without_stage_directions
 from raw.raw_folder import LABELS, FolderConflictError, Json
 from raw.refusals import is_refusal
@@ -34,7 +35,7 @@ class Row(TypedDict):
     text: str
     label: str
     language: str
-    category: str
+    category: str  # the group that it attacks or is about, where that is known, else its prompt key's area
     group: str
     source: str  # model
 
@@ -123,20 +124,24 @@ def read_file(path: Path) -> tuple[Json | None, str]:
     return document, ""
 
 
-def rows_of(document: Json, name: str, longest_text: int, longest_image: int) -> Iterator[Row | Rejected]:
+def rows_of(
+    document: Json, name: str, longest_text: int, longest_image: int, categories: list[str]
+) -> Iterator[Row | Rejected]:
     """A row for each item that passes the checks, with text and image normalised; the others as Rejected.
 
-    `name` is the file's path below the raw root without its suffix, and makes the rows' ids.
+    `name` is the file's path below the raw root without its suffix, and makes the rows' ids. What an item says of its
+    category counts where `categories` has it.
     """
     source = model_source(document)
     for index, item in enumerate(document["items"]):
+        said = item.get("category") if isinstance(item, dict) else None
         row: Row = {
             "id": f"{name}#{index}",
             "image": "",
             "text": "",
             "label": document["label"],
             "language": document["language"],
-            "category": str(document.get("category")),
+            "category": listed_category(said, categories) or str(document.get("category")),
             "group": "",
             "source": source,
         }

@@ -24,8 +24,8 @@ SENTENCES = [
 ]
 
 
-def item(text, group=None, image="a plant on a desk"):
-    return {"image": image, "text": text, **({"group": group} if group else {})}
+def item(text, group=None, image="a plant on a desk", **more):
+    return {"image": image, "text": text, **({"group": group} if group else {}), **more}
 
 
 def write_raw(root, name, items, label="ok", language="en", **changed):
@@ -155,6 +155,35 @@ def test_every_drop_has_its_reason_and_the_sum_adds_up(clean, tmp_path):
     assert near["like"] == "a/0001#0"
 
 
+def test_a_category_of_the_list_counts_and_any_other_leaves_the_area_and_is_told(clean, tmp_path):
+    said = ["race", " Racial", "everyday", None, ["age"], "none"]
+    items = [item(text, category=category) for text, category in zip(SENTENCES, said, strict=True)]
+    write_raw(tmp_path / "raw", "a/0001.json", items, label="offensive")
+    write_raw(tmp_path / "raw", "Chinese_a/0001.json", [item("邻居半夜浇花", category="sports")], language="zh")
+    done = clean(LICENCE="mit")
+    assert done.returncode == 0, done.stderr
+    rows = {row["text"]: row["category"] for row in rows_in(tmp_path / "dataset")}
+    assert [rows.pop(text) for text in SENTENCES] == ["race", "race", *["general"] * 4]
+    assert rows == {"邻居半夜浇花": "general"}
+    assert b"3 items name a category that CATEGORIES does not have" in done.stderr
+    assert b"sports 1, everyday 1, ['age'] 1" in done.stderr
+    report = json.loads((tmp_path / "dataset" / "cleaning_report.json").read_text())
+    assert report["unlisted_categories"] == {"items": 3, "most_common": {"everyday": 1, "['age']": 1, "sports": 1}}
+    card = (tmp_path / "dataset" / "README.md").read_text()
+    assert "| category | ok | offensive |\n| --- | ---: | ---: |\n| general | 1 | 4 |\n| race | 0 | 2 |\n" in card
+    assert "(3 items\nname something else)" in card
+    clean(CATEGORIES="Everyday,sports")
+    rows = {row["text"]: row["category"] for row in rows_in(tmp_path / "dataset")}
+    assert Counter(rows.values()) == {"general": 5, "everyday": 1, "sports": 1} and rows[SENTENCES[2]] == "everyday"
+
+
+def test_raw_files_without_categories_keep_their_areas_and_nothing_is_told(clean, tmp_path):
+    write_raw(tmp_path / "raw", "a/0001.json", [item(text) for text in SENTENCES], category="religious_racial")
+    done = clean()
+    assert {row["category"] for row in rows_in(tmp_path / "dataset")} == {"religious_racial"}
+    assert b"CATEGORIES does not have" not in done.stderr
+
+
 def test_translations_that_read_alike_in_two_languages_are_both_kept(clean, tmp_path):
     write_raw(tmp_path / "raw", "a/0001.json", [item("Laksa at Bishan, Satay at Bedok")])
     write_raw(tmp_path / "raw", "Malay_a/0001.json", [item("Laksa at Bishan, Satay at Bedok")], language="ms")
@@ -248,6 +277,7 @@ def test_groups_that_an_evaluation_set_names_are_dropped_where_set(clean, tmp_pa
         ({"DECONTAMINATE": "nowhere.csv"}, b"DECONTAMINATE=nowhere.csv"),
         ({"TEST_FRACTION": "0.6", "VALIDATION_FRACTION": "0.4"}, b"leave nothing to train on"),
         ({"RAW_ROOT": "nowhere"}, b"RAW_ROOT"),
+        ({"CATEGORIES": "race,Race"}, b"one category twice"),
     ],
 )
 def test_unusable_settings_are_named(clean, tmp_path, settings, told):

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from cleaning.categories import CATEGORIES
 from generate_data import PROMPT_KEYS
 from stand_in_server import Fault, StandIn
 
@@ -52,7 +53,9 @@ def test_phrasebook_gives_every_key_and_a_second_run_changes_nothing(run_script,
         category, label = name.split("/")[0].removeprefix("phrasebook_").rsplit("_", 1)
         assert (document["label"], document["category"], document["language"]) == (label, category, "en")
         assert document["source"] is None and len(document["items"]) == 5
-        assert all(set(item) == {"image", "text", "group"} and "{" not in item["text"] for item in document["items"])
+        assert all("{" not in item["text"] for item in document["items"])
+        assert {tuple(item) for item in document["items"]} == {("image", "text", "category", "group")}
+        assert {item["category"] for item in document["items"]} <= {*CATEGORIES.split(","), "everyday"}
         content = json.loads(document["reply"]["choices"][0]["message"]["content"])
         assert [item["text"] for item in content] == [item["text"] for item in document["items"]]
     second = run_script(SCRIPT, settings)
@@ -116,6 +119,27 @@ def test_replies_land_in_files_and_the_key_nowhere(run_script, tmp_path):
     document = json.loads(written["in-model_Reddit_offensive/0002.json"])
     assert document["items"][3]["group"] == "in-model_Reddit_offensive/0002#3"
     assert document["reply"]["usage"]["total_tokens"] == 150
+
+
+def test_a_category_that_the_model_names_stays_with_its_item(run_script, tmp_path):
+    memes = [{"image": "a cat", "text": "hello", "category": "Race"}, {"image": "a dog", "text": "bye"}]
+    with StandIn(script=[Fault(content=json.dumps({"memes": memes}))]) as server:
+        done = run_script(SCRIPT, settings_for(server, tmp_path, NUM_RUNS=1))
+    assert done.returncode == 0, done.stderr
+    items = json.loads((tmp_path / "in-model_general_ok" / "0001.json").read_text())["items"]
+    assert items == [{**meme, "group": f"in-model_general_ok/0001#{index}"} for index, meme in enumerate(memes)]
+    schema = server.requests[0].body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["memes"]["items"]["required"] == ["image", "text", "category"]
+
+
+@pytest.mark.parametrize("key", PROMPT_KEYS)
+def test_every_prompt_asks_for_a_category_of_the_list(repo, key):
+    prompt = (repo / "data_preparation" / "prompts" / "generate" / f"{key}.txt").read_text(encoding="utf-8")
+    asked = " ".join(prompt.split()).split("- category: ")[1].split(". Answer")[0]
+    named = [asked.find(name) for name in CATEGORIES.split(",")]
+    assert -1 not in named and named == sorted(named)
+    assert ("none where" in asked) == key.endswith("_ok")
+    assert prompt.endswith('{"memes": [{"image": "...", "text": "...", "category": "..."}]}\n')
 
 
 def test_connections_are_kept_open_from_one_request_to_the_next(run_script, tmp_path):

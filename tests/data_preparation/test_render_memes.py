@@ -108,6 +108,7 @@ def test_held_out_memes_come_from_the_test_split_evenly(run_script, dataset_dir,
         (label, language): 2 for label in ("ok", "offensive") for language in LANGUAGES
     }
     assert {meme["group"].split("-")[0] for meme in memes} == {"test"}
+    assert {meme["category"] for meme in memes} == {"general"}
     assert all(count in (2, 3) for count in Counter(meme["group"] for meme in memes).values())
     assert all(meme["object"] == "bus" for meme in memes if meme["label"] == "offensive")  # their descriptions name it
     train = load_dataset(

@@ -14,6 +14,7 @@ import pytest
 from datasets import load_from_disk
 
 from chat.phrasebook_source import load_phrasebook
+from cleaning.categories import CATEGORIES
 from cleaning.near_duplicates import repeats_of, signatures
 from cleaning.rows import text_key
 from conftest import bare_environment
@@ -43,9 +44,19 @@ def test_there_are_enough_rows_of_both_labels_in_every_language(name):
 
 def test_v3_has_every_key_and_the_hard_harmless_cases(repo):
     rows = rows_of("v3")
-    assert {f"{row['category']}_{('ok', 'offensive')[row['label']]}" for row in rows} == set(PROMPT_KEYS)
+    assert {row["id"].split("/")[0].split("phrasebook_")[1] for row in rows} == set(PROMPT_KEYS)
     about_groups = {row["group"] for row in rows if not row["label"] and not row["group"].startswith("everyday")}
     assert len(about_groups) > 200
+
+
+@pytest.mark.parametrize("name", LEAST_ROWS)
+def test_each_group_is_attacked_and_spoken_of_in_every_language(name):
+    rows, groups = rows_of(name), set(CATEGORIES.split(",")) - {"other"}
+    for language in {row["language"] for row in rows}:
+        found = {(row["category"], row["label"]) for row in rows if row["language"] == language}
+        assert {category for category, label in found if label} == groups
+        areas = {key.rsplit("_", 1)[0] for key in PROMPT_KEYS if key.endswith("_ok")}
+        assert groups <= {category for category, label in found if not label} <= groups | areas
 
 
 @pytest.mark.parametrize("name", LEAST_ROWS)

@@ -73,6 +73,9 @@ def test_phrasebook_translates_its_own_memes_and_a_second_run_changes_nothing(ru
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
     assert len(before) == 2 * 2 * 4
     assert not list(tmp_path.rglob("failed")), "the written wordings pass the checks of translations"
+    for run in ("general_ok/0001.json", "Reddit_offensive/0002.json"):
+        said = [[item["category"] for item in load(path)["items"]] for path in tmp_path.glob(f"*phrasebook_{run}")]
+        assert len(said) == 4 and all(categories == said[0] for categories in said) and len(set(said[0])) > 1
     again = run_script(SCRIPT, settings, cwd=tmp_path)
     assert again.returncode == 0 and b"wrote 0 files" in again.stdout
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before

@@ -31,7 +31,10 @@ def write_source(folder, files, items=5, text="the bus is late again, number"):
                     "language": "en",
                     "source": None,
                     "reply": {},
-                    "items": [{"image": f"a bus {n}", "text": f"{text} {n}", "group": f"g{n}"} for n in numbers],
+                    "items": [
+                        {"image": f"a bus {n}", "text": f"{text} {n}", "category": f"c{n}", "group": f"g{n}"}
+                        for n in numbers
+                    ],
                 }
             )
         )

@@ -28,6 +28,16 @@ def test_every_figure_of_the_card_is_an_evaluations(repo, tmp_path):
         "v3-4bit": report(0.8712),
         "hatecheck": report(
             0.7812,
+            categories={
+                "rows": 600,
+                "top_1": 0.71,
+                "top_1_interval": [0.68, 0.74],
+                "top_2": 0.83,
+                "macro_f1": 0.65,
+                "by_category": {"gender": {"rows": 200, "recall": 0.5}, "age": {"rows": 0, "recall": 0.0}},
+                "by_language": {},
+                "tfidf_baseline": None,
+            },
             by_category={"counter_ref_nh": {"rows": 141, "accuracy": 0.25}, "derog": {"rows": 140, "accuracy": 0.9}},
         ),
     }
@@ -54,5 +64,7 @@ def test_every_figure_of_the_card_is_an_evaluations(repo, tmp_path):
     assert "Tamil: below TF-IDF" not in card and "English, Singlish: below TF-IDF on v3." in card
     assert "| Tamil | 0.630 (0.550) |" in card and "| Malay |  |" in card
     assert card.index("| `counter_ref_nh` | 141 | 25% |") < card.index("| `derog` | 140 | 90% |"), "the worst first"
+    assert "| HateCheck | 600 | 0.710 (0.680 to 0.740) |  | 0.830 | 0.650 |" in card
+    assert "| gender | 50% of 200 |" in card and "| age |" not in card
     assert "crosscheck" not in card, "what was not measured is not in the table"
     assert "12 steps of 16 memes" in card and "fingerprint of the rows d1, of the base's weights b1" in card

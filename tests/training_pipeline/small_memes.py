@@ -2,7 +2,7 @@
 
 import random
 
-WHO = ["These people", "They", "My neighbours"]
+WHO = {"These people": "race", "They": "religion", "My neighbours": "general"}  # the last is no category
 WORDS = {
     "ok": ["sunny", "early", "busy", "friendly", "hungry"],
     "offensive": ["lazy", "dirty", "useless", "stupid", "dishonest"],
@@ -25,14 +25,15 @@ def meme_rows(count: int, seed: int) -> list[dict]:
     for number in range(count):
         label = number % 2
         word = shuffle.choice(WORDS["offensive" if label else "ok"])
+        image, who = shuffle.choice(["a cat", "a dog on a bus", "a cup"]), shuffle.choice(list(WHO))
         rows.append(
             {
                 "id": f"{seed}-{number}",
-                "image": shuffle.choice(["a cat", "a dog on a bus", "a cup"]),
-                "text": f"{shuffle.choice(WHO)} are {word} {shuffle.randint(1, 99)}",
+                "image": image,
+                "text": f"{who} are {word} {shuffle.randint(1, 99)}",
                 "label": label,
                 "language": shuffle.choice(["en", "ms"]),
-                "category": "general",
+                "category": WHO[who],
                 "group": f"{seed}-{number}",
                 "source": "test",
             }

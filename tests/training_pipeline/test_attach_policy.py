@@ -26,8 +26,28 @@ def test_any_chat_model_becomes_a_guard_model(base_dir, run_script, tmp_path):
     assert (base_dir / "chat_template.jinja").read_text() == template_before
     assert (guard / "tokenizer.json").read_bytes() == (base_dir / "tokenizer.json").read_bytes()
     asked, share = done.stdout.decode().splitlines()
-    assert re.search(r"token 'unsafe' \(\d+\) against 'safe' \(\d+\), behind .* '\\n'$", asked), asked
+    assert re.search(r"token 'unsafe' \(\d+\) against 'safe' \(\d+\), behind .* '\\n', then one of race, rel", asked), (
+        asked
+    )
     assert re.search(r"both labels together have \d+\.\d% of the probability", share), share
+
+
+def test_categories_are_the_policys_or_none(base_dir, run_script, tmp_path):
+    """Named by CATEGORIES, in the question where the policy has a place for them, else not asked at all."""
+    attach = {"MODEL_DIR": base_dir, "OUTPUT_DIR": tmp_path / "guard", "CATEGORIES": "race, age"}
+    done = run_script(SCRIPT, attach)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    scoring = json.loads((tmp_path / "guard" / "scoring.json").read_text())
+    assert scoring["categories"] == {"race": " race", "age": " age"}
+    assert "attacked for: race or age." in (tmp_path / "guard" / "chat_template.jinja").read_text()
+    again = run_script(SCRIPT, {**attach, "CATEGORIES": "race,class"})
+    assert again.returncode == 1 and b"is there already" in again.stderr, "other categories are another guard model"
+    alike = run_script(SCRIPT, {**attach, "CATEGORIES": "race,race"})
+    assert alike.returncode == 1 and b"race, race cannot be told apart by one token each" in alike.stderr
+    (tmp_path / "policy.txt").write_text("Is this {unsafe} or {safe}?\n{meme} </meme>")
+    plain = run_script(SCRIPT, {**attach, "OUTPUT_DIR": tmp_path / "plain", "POLICY_FILE": tmp_path / "policy.txt"})
+    assert plain.returncode == 0, plain.stderr.decode()[-2000:]
+    assert "categories" not in json.loads((tmp_path / "plain" / "scoring.json").read_text())
 
 
 def test_a_guard_model_is_not_attached_twice(base_dir, run_script, tmp_path):
@@ -98,7 +118,7 @@ def test_a_second_run_keeps_what_was_fitted_and_another_policy_is_refused(base_d
     again = run_script(SCRIPT, settings)
     assert again.returncode == 0 and b"kept" in again.stdout and json.loads(scoring.read_text())["threshold"] == 0.42
     policy = tmp_path / "policy.txt"
-    policy.write_text("Is {meme} {unsafe} or {safe}?")
+    policy.write_text("Is this {unsafe} or {safe}?\n{meme} </meme>")
     refused = run_script(SCRIPT, {**settings, "POLICY_FILE": policy})
     assert refused.returncode == 1 and b"choose another OUTPUT_DIR" in refused.stderr
     assert json.loads(scoring.read_text())["threshold"] == 0.42

@@ -49,11 +49,21 @@ def test_a_test_split_is_measured_and_the_model_left_alone(merged_run, dataset_d
     assert report["average_precision"] == pytest.approx(average_precision_score(gold, scores))
     assert report["auroc_interval"][0] <= report["auroc"] <= report["auroc_interval"][1] and report["rows"] == 24
     assert sum(part["rows"] for part in report["by_language"].values()) == 24
-    assert report["by_view"].keys() == {"text", "image_text"} and report["by_category"].keys() == {"general"}
+    assert report["by_view"].keys() == {"text", "image_text"} and report["by_category"].keys() == {
+        "race",
+        "religion",
+        "general",
+    }
     assert report["tfidf_baseline"]["shuffled"]["shuffles"] == 5 and report["tfidf_auroc"] > 0.9
     assert not report["fitted_on_these_rows"] and (merged_run[0] / "scoring.json").read_bytes() == before
     assert len({line["group"] for line in lines}) == report["groups"] == 24
+    categories = report["categories"]
+    known = [line for line in lines if line["gold"] and line["category"] != "general"]
+    right = [max(line["categories"], key=line["categories"].get) == line["category"] for line in known]
+    assert categories["rows"] == len(known) < 12 and categories["top_1"] == pytest.approx(sum(right) / len(right))
+    assert categories["tfidf_baseline"]["top_1"] == 1.0 and b"category of" in done.stdout
     for line in lines:
+        assert len(line["categories"]) == 9 and sum(line["categories"].values()) == pytest.approx(1, abs=1e-6)
         assert line["probability"] == pytest.approx((line["probability_text"] + line["probability_image_text"]) / 2)
         assert line["path"] is None and line["ocr"] == [] and line["error"] is None
         assert line["label"] == int(float(f"{line['probability']:.4f}") >= 0.5)
@@ -93,9 +103,12 @@ def test_a_second_fit_changes_nothing(fitted_run, dataset_dir, run_script):
 def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_script, tmp_path):
     """No captions: the text view alone. A huge text is cut, an empty one is answered as the container answers it."""
     table = tmp_path / "outside.csv"
-    cases = [(row["text"], "hateful" if row["label"] else "fine", f"case {row['label']}") for row in meme_rows(10, 9)]
-    cases += [("", "fine", "empty"), ("lazy people " * 10_000, "hateful", "long")]
-    table.write_text("case,gold,kind\n" + "".join(f"{text},{gold},{kind}\n" for text, gold, kind in cases))
+    cases = [
+        (row["text"], "hateful" if row["label"] else "fine", f"case {row['label']}", "Old People")
+        for row in meme_rows(10, 9)
+    ]
+    cases += [("", "fine", "empty", ""), ("lazy people " * 10_000, "hateful", "long", "")]
+    table.write_text("case,gold,kind,whom\n" + "".join(f"{','.join(cells)}\n" for cells in cases))
     settings = {
         "MODEL_DIR": fitted_run[0],
         "DATASET_DIR": table,
@@ -104,6 +117,8 @@ def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_sc
         "LABEL_COLUMN": "gold",
         "POSITIVE_LABEL": "hateful",
         "CATEGORY_COLUMN": "kind",
+        "TARGET_COLUMN": "whom",
+        "TARGET_NAMES": "old people:age,women:gender",
         "BASELINE_DATASET_DIR": dataset_dir,
     }
     done = run_script(SCRIPT, settings)
@@ -123,10 +138,11 @@ def test_a_foreign_table_of_texts_is_one_command(fitted_run, dataset_dir, run_sc
     expected = roc_auc_score([gold[number] for number in against], [scores[number] for number in against])
     assert report["by_category"]["case 1"]["auroc_against_other_label"] == pytest.approx(expected)
     assert report["tfidf_baseline"]["train_rows"] == 96
+    assert report["categories"]["rows"] == 5 and report["categories"]["by_category"]["age"]["rows"] == 5
     refused = run_script(SCRIPT, {**settings, "TEXT_COLUMN": "body"})
     assert (
         refused.returncode == 1
-        and b"no column body; its columns are case, gold, kind; set TEXT_COLUMN" in refused.stderr
+        and b"no column body; its columns are case, gold, kind, whom; set TEXT_COLUMN" in refused.stderr
     )
 
 
@@ -185,3 +201,10 @@ def test_several_data_sets_are_measured_as_one(merged_run, dataset_dir, tmp_path
     assert [row["group"] for row in rows[-2:]] == ["more.csv, row 0", "more.csv, row 1"]
     with pytest.raises(ValueError, match="is not there: /void"):
         Settings(**settings, DATASET_DIR=f"{dataset_dir},/void")
+
+
+def test_only_rows_in_the_named_languages_are_measured(merged_run, dataset_dir, tmp_path):
+    settings = {"model_dir": merged_run[0], "dataset_dir": str(dataset_dir), "output_dir": tmp_path}
+    measured, _ = read_evaluation_rows(Settings(**settings, languages="ms"))
+    everything, _ = read_evaluation_rows(Settings(**settings))
+    assert {row["language"] for row in measured} == {"ms"} and len(measured) < len(everything)

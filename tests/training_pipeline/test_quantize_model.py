@@ -6,6 +6,8 @@ import shutil
 import pytest
 from small_memes import meme_rows, save_dataset
 
+from quantize_model import read_splits
+
 SCRIPT = "training_pipeline/quantize_model.py"
 
 
@@ -145,6 +147,13 @@ def test_a_guard_models_own_token_limit_cannot_be_changed(merged_run, dataset_di
     settings = {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": tmp_path / "q"}
     refused = run_script(SCRIPT, {**settings, "MAX_TEXT_TOKENS": "128"}, timeout=120)
     assert refused.returncode == 2 and b"MAX_TEXT_TOKENS=128: the model has a limit of 256" in refused.stderr
+
+
+def test_only_rows_in_the_named_languages_calibrate_and_measure(dataset_dir):
+    splits = read_splits(dataset_dir, "ms")
+    assert {row["language"] for rows in splits.values() for row in rows} == {"ms"}
+    with pytest.raises(SystemExit, match="no row of the train split in fr has a text"):
+        read_splits(dataset_dir, "fr")
 
 
 def test_the_data_set_of_the_training_comes_before_the_newest(dataset_dir, run_script, tmp_path):

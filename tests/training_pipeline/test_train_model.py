@@ -32,7 +32,8 @@ def test_a_run_leaves_a_folder_that_describes_itself(lora_run):
     assert training["metrics"]["tfidf_auroc"] > 0.9
     evaluated = [entry["eval_auroc"] for entry in training["history"] if "eval_auroc" in entry]
     assert training["metrics"]["eval_auroc"] == pytest.approx(max(evaluated))
-    assert json.loads((folder / "scoring.json").read_text())["max_text_tokens"] == 256
+    scoring = json.loads((folder / "scoring.json").read_text())
+    assert scoring["max_text_tokens"] == 256 and scoring["categories"]["race"] == " race"
     checkpoints = [path for path in folder.iterdir() if path.name.startswith("checkpoint-")]
     for part in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scoring.json"):
         assert all((checkpoint / part).exists() for checkpoint in checkpoints), part
@@ -59,6 +60,18 @@ def test_a_training_goes_on_from_an_adapter(lora_run, base_dir, dataset_dir, run
     assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
     run = json.loads((tmp_path / "lora" / "run.json").read_text())
     assert len(run["start_weights"]) == 16 != json.loads((start / "run.json").read_text())["start_weights"]
+
+
+def test_rows_without_categories_train_the_verdict_alone(base_dir, run_script, tmp_path):
+    """A data set whose column names areas, as all did once: nothing teaches a category, so none is asked for."""
+    rows = [{**row, "category": "general"} for row in meme_rows(24, 1)]
+    folder = save_dataset(tmp_path / "dataset", train=rows[:16], validation=rows[16:])
+    one_step = {**TINY_RUN, "MAX_STEPS": 1, "EVAL_STEPS": 1, "SAVE_STEPS": 1}
+    done = run_script(
+        SCRIPT, {"MODEL_DIR": base_dir, "DATASET_DIR": folder, "OUTPUT_DIR": tmp_path / "lora", **one_step}
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert "categories" not in json.loads((tmp_path / "lora" / "scoring.json").read_text())
 
 
 def test_a_second_run_changes_nothing(lora_run, base_dir, dataset_dir, run_script):

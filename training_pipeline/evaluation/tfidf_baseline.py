@@ -15,11 +15,16 @@ from memes.rows import MemeRow
 SHUFFLES = 5
 
 
+def text_vectorizer() -> TfidfVectorizer:
+    """Character n-grams within words, which know no language and need no tokenizer."""
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+
+
 class TfidfBaseline:
     """Features of train rows, on which classifiers are fitted: to the rows' labels or to shuffled ones."""
 
     def __init__(self, rows: Sequence[MemeRow]) -> None:
-        self.vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+        self.vectorizer = text_vectorizer()
         self.features = self.vectorizer.fit_transform([row["text"] for row in rows])
         self.labels = np.array([row["label"] for row in rows])
         self.groups = np.array([row["group"] for row in rows])

@@ -2,7 +2,8 @@
 
 A template for thinking models puts `<think>` and its end before an answer, one with channels the channel's name: that
 belongs to the prompt, since the model would not answer without it. Whether a space stands before the answer, and so
-whether `unsafe` or ` unsafe` is the token, is the template's to say, too.
+whether `unsafe` or ` unsafe` is the token, is the template's to say, too. A category is the token behind the harmful
+label's own: `unsafe race`.
 """
 
 import re
@@ -54,6 +55,20 @@ def label_answers(
     )
 
 
+def category_answers(tokenizer: "PreTrainedTokenizerBase", suffix: str, categories: tuple[str, ...]) -> dict[str, str]:
+    """By category, the text of the token that stands for it behind `suffix`, which ends in the harmful label.
+
+    Empty for no categories. Raises ValueError where two of them begin with the same token.
+    """
+    found = answer_tokens(tokenizer, suffix, [f" {name}" for name in categories])
+    if found is None:
+        raise ValueError(
+            f"the categories {', '.join(categories)} cannot be told apart by one token each for this tokenizer; set "
+            "CATEGORIES to others, or leave {categories} out of POLICY_FILE"
+        )
+    return dict(zip(categories, found, strict=True))
+
+
 def _answers(
     tokenizer: "PreTrainedTokenizerBase", suffix: str, label_words: tuple[str, str], spaces: tuple[str, ...]
 ) -> list[str] | None:
@@ -72,7 +87,7 @@ def answer_tokens(tokenizer: "PreTrainedTokenizerBase", suffix: str, words: list
     first = [tokens_after(tokenizer, suffix, word)[:1] for word in words]
     pieces = [_piece(tokenizer, suffix, word, token) for word, token in zip(words, first, strict=True)]
     found = [piece for piece in pieces if piece]
-    return found if first[0] != first[1] and len(found) == len(words) else None
+    return found if len({*map(tuple, first)}) == len(found) == len(words) else None
 
 
 def _piece(tokenizer: "PreTrainedTokenizerBase", suffix: str, word: str, token: list[int]) -> str | None:

@@ -31,7 +31,7 @@ class PackedRow:
 
     input_ids: torch.Tensor  # [1, L]
     position_ids: torch.Tensor  # [1, L], restarting at P for every suffix
-    answer_positions: torch.Tensor  # [n], each suffix's last token: its next-token logits are the answer
+    answer_positions: torch.Tensor  # [n], then [m]: where the next-token logits are the first, or second, answer
     prefix_length: int
     suffix_lengths: list[int]
 
@@ -64,16 +64,22 @@ class PackedRow:
         return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)[None, None]
 
 
-def pack_row(prefix_ids: list[int], suffixes: list[list[int]]) -> PackedRow:
-    """Pack suffixes (token lists, none empty) behind one prefix."""
+def pack_row(prefix_ids: list[int], suffixes: list[list[int]], answered: list[bool] | None = None) -> PackedRow:
+    """Pack suffixes (token lists, none empty) behind one prefix.
+
+    The last token of a suffix asks for the answer. One that is `answered` holds its first answer as its last token,
+    which asks for the second: the n first answers come first in `answer_positions`, then the m second ones.
+    """
     lengths = [len(suffix) for suffix in suffixes]
+    second = torch.tensor(answered or [False] * len(suffixes), dtype=torch.bool)
+    lasts = len(prefix_ids) + torch.tensor(lengths).cumsum(0) - 1
     positions = [*range(len(prefix_ids))]
     for length in lengths:
         positions.extend(range(len(prefix_ids), len(prefix_ids) + length))
     return PackedRow(
         input_ids=torch.tensor([prefix_ids + [token for suffix in suffixes for token in suffix]]),
         position_ids=torch.tensor([positions]),
-        answer_positions=len(prefix_ids) + torch.tensor(lengths).cumsum(0) - 1,
+        answer_positions=torch.cat([lasts - second.long(), lasts[second]]),
         prefix_length=len(prefix_ids),
         suffix_lengths=lengths,
     )

@@ -1,7 +1,8 @@
-"""Score memes with a guard model: packed rows in, one probability of `offensive` a view out."""
+"""Score memes with a guard model: packed rows in, a probability of `offensive` and of each category a view out."""
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,24 +28,47 @@ LEAST_SHARE = 0.1
 UNSCORED = 0.5
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class ViewAnswers:
+    """What the model answers of one meme's views."""
+
+    margins: np.ndarray  # float32 [views], logit(offensive) - logit(ok)
+    categories: np.ndarray  # float32 [views, categories of the prompt], P(category | offensive)
+
+
 def view_margins(model: "PreTrainedModel", prompt: GuardPrompt, memes: list[EncodedMeme]) -> list[np.ndarray]:
-    """Per meme, logit(offensive) - logit(ok) by view, float32, shape [views]."""
+    """Per meme, logit(offensive) - logit(ok) by view, float32, shape [views]; no category is asked."""
+    answers = view_answers(model, replace(prompt, category_token_ids={}), memes)
+    return [meme.margins for meme in answers]
+
+
+@torch.no_grad()
+def view_answers(model: "PreTrainedModel", prompt: GuardPrompt, memes: list[EncodedMeme]) -> list[ViewAnswers]:
+    """The model's answers on each meme, in order."""
     model.eval()
-    suffixes = [suffix for meme in memes for suffix in meme.suffixes]
+    suffixes = asked_suffixes(prompt, [suffix for meme in memes for suffix in meme.suffixes])
     margins = np.zeros(len(suffixes), dtype=np.float32)
+    categories = np.zeros((len(suffixes), len(prompt.category_token_ids)), dtype=np.float32)
     packed = is_packable(model, prompt, suffixes)
     by_suffix = packed and computes_by_suffix(model, prompt, suffixes)
     # Similar lengths come to lie in one row: attention by suffix pads within it.
     order = sorted(range(len(suffixes)), key=lambda index: len(suffixes[index]))
     progress = Progress(len(suffixes), "views")
     for row in cut_to_budget(order, suffixes, TOKENS_A_ROW if by_suffix else MASKED_TOKENS_A_ROW):
-        logits = label_logits(model, prompt, [suffixes[index] for index in row], packed, by_suffix)
+        logits = answer_logits(model, prompt, [suffixes[index] for index in row], packed, by_suffix)
         margins[row] = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+        categories[row] = logits[:, 2:].softmax(-1).cpu().numpy()
         progress.advance(count=len(row))
     progress.close()
-    ends = np.cumsum([len(meme.suffixes) for meme in memes])
-    return np.split(margins, ends[:-1]) if memes else []
+    ends = np.cumsum([len(meme.suffixes) for meme in memes])[:-1]
+    parts = zip(np.split(margins, ends), np.split(categories, ends), strict=True) if memes else ()
+    return [ViewAnswers(*part) for part in parts]
+
+
+def asked_suffixes(prompt: GuardPrompt, suffixes: list[list[int]]) -> list[list[int]]:
+    """The suffixes as they are asked: where the model has categories, the harmful label stands behind each."""
+    harmful = [prompt.label_token_ids[1]] if prompt.category_token_ids else []
+    return [suffix + harmful for suffix in suffixes]
 
 
 def cut_to_budget(order: list[int], suffixes: list[list[int]], tokens_a_row: int) -> Iterator[list[int]]:
@@ -81,17 +105,22 @@ def computes_by_suffix(model: "PreTrainedModel", prompt: GuardPrompt, suffixes: 
     return try_suffix_attention(model, row, LARGEST_DIFFERENCE[model.dtype])
 
 
-def label_logits(
+def answer_logits(
     model: "PreTrainedModel", prompt: GuardPrompt, suffixes: list[list[int]], packed: bool, by_suffix: bool = False
 ) -> torch.Tensor:
-    """Float32 logits of (ok, offensive) at each suffix's answer position, shape [n, 2]."""
+    """Float32 logits of (ok, offensive, each category) behind `asked_suffixes`, shape [n, 2 + categories]."""
+    asks = bool(prompt.category_token_ids)
     if packed:
-        inputs = pack_row(prompt.prefix_ids, suffixes).model_inputs(model.device, model.dtype, by_suffix)
+        packed_row = pack_row(prompt.prefix_ids, suffixes, [asks] * len(suffixes))
+        inputs = packed_row.model_inputs(model.device, model.dtype, by_suffix)
         logits = model(**inputs, use_cache=False).logits[0]
     else:
         rows = [torch.tensor([prompt.prefix_ids + suffix], device=model.device) for suffix in suffixes]
-        logits = torch.cat([model(row, use_cache=False, logits_to_keep=1).logits[0] for row in rows])
-    return logits[:, list(prompt.label_token_ids)].float()
+        kept = [model(row, use_cache=False, logits_to_keep=1 + asks).logits[0] for row in rows]
+        logits = torch.stack(kept, 1).flatten(0, 1)  # first answers, then second ones, as in a packed row
+    labels = logits[: len(suffixes), list(prompt.label_token_ids)]
+    categories = logits[-len(suffixes) :, list(prompt.category_token_ids.values())]
+    return torch.cat([labels, categories], 1).float()
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from guard.attaching import POLICY_FILE, attach_guard
 from guard.chat_text import SENTINEL, around, render, tokens_after
@@ -38,6 +38,7 @@ class Meme(TypedDict):
     text: str
     image: str | None  # a caption of the picture
     label: int  # 0 ok, 1 offensive
+    target: NotRequired[str | None]  # whom it attacks or is about, where that is known
 
 
 # On these a merge is proved, and a model's willingness to answer is told.
@@ -51,7 +52,10 @@ SAMPLE_MEMES: list[Meme] = [
 
 @dataclass(frozen=True)
 class GuardPrompt:
-    """The tokens around a meme's text: every row is `prefix_ids + content + suffix_ids`, its answer one label token."""
+    """The tokens around a meme's text: a row is `prefix_ids + content + suffix_ids`, its answer a label's token.
+
+    Behind the offensive one a category's follows, if the model has categories.
+    """
 
     tokenizer: "PreTrainedTokenizerBase"
     prefix: str
@@ -59,6 +63,7 @@ class GuardPrompt:
     prefix_ids: list[int]
     suffix_ids: list[int]
     label_token_ids: tuple[int, int]  # (ok, offensive): the index is the dataset's label
+    category_token_ids: dict[str, int]  # by name, the token behind the offensive one; empty where none is asked
     views: dict[str, str]
     max_text_tokens: int  # of one view's content
     closing: str  # the suffix up to its first special token
@@ -67,11 +72,12 @@ class GuardPrompt:
 
 @dataclass(frozen=True)
 class EncodedMeme:
-    """One meme's views as suffix tokens (content, then the question's end), with its label (0 ok, 1 offensive)."""
+    """One meme's views as suffix tokens (content, then the question's end), with what is the right answer."""
 
     suffixes: list[list[int]]
-    label: int
+    label: int  # 0 ok, 1 offensive
     cut_tokens: int  # content tokens over the limit, dropped
+    category_token: int | None = None  # of an offensive meme whose category is known to the model
 
 
 def load_guard_prompt(model_dir: Path, max_text_tokens: int | None = None) -> tuple[GuardPrompt, Scoring]:
@@ -104,6 +110,7 @@ def read_guard_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) ->
         prefix_ids=list(tokenizer(prefix, add_special_tokens=False)["input_ids"]),
         suffix_ids=suffix_ids,
         label_token_ids=(label_ids[0][0], label_ids[1][0]),
+        category_token_ids=_category_token_ids(tokenizer, suffix, scoring),
         views=scoring["views"],
         max_text_tokens=scoring["max_text_tokens"],
         closing=closing,
@@ -119,11 +126,20 @@ def read_guard_prompt(tokenizer: "PreTrainedTokenizerBase", scoring: Scoring) ->
     return prompt
 
 
+def _category_token_ids(tokenizer: "PreTrainedTokenizerBase", suffix: str, scoring: Scoring) -> dict[str, int]:
+    label, categories = scoring["label_words"]["offensive"], scoring.get("categories", {})
+    tokens = {name: tokens_after(tokenizer, suffix + label, word) for name, word in categories.items()}
+    if any(len(ids) != 1 for ids in tokens.values()) or len({*map(tuple, tokens.values())}) < len(tokens):
+        raise ValueError(f"the categories {categories} are not one token each here; attach the policy with CATEGORIES")
+    return {name: ids[0] for name, ids in tokens.items()}
+
+
 def describe_question(prompt: GuardPrompt) -> str:
     """One line: the two tokens that are compared, and the last ones in front of them."""
     ok, offensive = (f"{_shown(prompt.tokenizer, token)} ({token})" for token in prompt.label_token_ids)
     last = " ".join(_shown(prompt.tokenizer, token) for token in prompt.suffix_ids[-SHOWN_TOKENS:])
-    return f"token {offensive} against {ok}, behind {last}"
+    asked = f", then one of {', '.join(prompt.category_token_ids)}" if prompt.category_token_ids else ""
+    return f"token {offensive} against {ok}, behind {last}{asked}"
 
 
 def encode_memes(prompt: GuardPrompt, memes: Iterable[Meme]) -> list[EncodedMeme]:
@@ -132,7 +148,9 @@ def encode_memes(prompt: GuardPrompt, memes: Iterable[Meme]) -> list[EncodedMeme
     for meme in memes:
         texts = view_texts(prompt, meme["text"], meme["image"]).values()
         views = [encode_view(prompt, text, prompt.max_text_tokens) for text in texts]
-        encoded.append(EncodedMeme([ids for ids, _ in views], int(meme["label"]), sum(cut for _, cut in views)))
+        category = prompt.category_token_ids.get(meme.get("target") or "") if meme["label"] else None
+        cut_tokens = sum(cut for _, cut in views)
+        encoded.append(EncodedMeme([ids for ids, _ in views], int(meme["label"]), cut_tokens, category))
     return encoded
 
 

@@ -14,7 +14,7 @@ from guard.template import Meme
 HARMFUL = {"1", "true", "offensive"}
 HARMLESS = {"0", "false", "ok"}
 # Where each field of a row stands in a data set of this project.
-COLUMNS = {name: name for name in ("text", "label", "image", "language", "category", "group")}
+COLUMNS = {name: name for name in ("text", "label", "image", "language", "category", "group")} | {"target": "category"}
 REQUIRED = frozenset({"text", "label"})
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 
@@ -81,6 +81,7 @@ def meme_row(
         "label": label,
         "language": found["language"],
         "category": found["category"],
+        "target": found["target"],
         "group": found["group"] or f"{unnamed_group} {number}",
     }
 
@@ -210,6 +211,12 @@ def check_both_labels(rows: list[MemeRow], where: str) -> None:
         raise UnusableRows(
             f"{where} has {len(rows)} rows of label {labels or 'none'}; both labels (0 ok, 1 offensive) are needed"
         )
+
+
+def of_languages(rows: list[MemeRow], languages: str) -> list[MemeRow]:
+    """The rows in one of `languages`, with commas; all of them where that is empty."""
+    wanted = {language.strip() for language in languages.split(",") if language.strip()}
+    return [row for row in rows if not wanted or row["language"] in wanted]
 
 
 def with_content(rows: list[MemeRow], where: str) -> list[MemeRow]:

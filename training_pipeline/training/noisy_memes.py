@@ -83,6 +83,7 @@ class NoisyMemes(Dataset[EncodedMeme]):
             "text": as_read_by_ocr(row["text"], row["language"], choice),
             "image": row["image"],
             "label": row["label"],
+            "target": row["target"],
         }
         return encode_memes(self.prompt, [read])[0]
 

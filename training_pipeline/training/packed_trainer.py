@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowCollator:
-    """A batch of memes as model inputs; `labels` [n] are label token ids, `views` [memes] how many each meme has."""
+    """A batch of memes as model inputs; `views` [memes] says how many each meme has.
+
+    `labels` [n + m] are the tokens that answer: the n views' labels, then the m categories of those that have one.
+    """
 
     prompt: GuardPrompt
     dtype: torch.dtype
@@ -32,18 +35,25 @@ class RowCollator:
     by_suffix: bool = False  # the model computes suffix_attention: no mask is made
 
     def __call__(self, memes: list[EncodedMeme]) -> dict[str, Any]:
-        suffixes = [suffix for meme in memes for suffix in meme.suffixes]
-        labels = [self.prompt.label_token_ids[meme.label] for meme in memes for _ in meme.suffixes]
-        inputs = self._packed(suffixes) if self.packed else self._padded(suffixes)
-        views = [len(meme.suffixes) for meme in memes]
-        return {**inputs, "labels": torch.tensor(labels), "views": torch.tensor(views)}
+        views = [(meme, suffix) for meme in memes for suffix in meme.suffixes]
+        suffixes = [suffix for _, suffix in views]
+        categories = [meme.category_token for meme, _ in views]
+        labels = [self.prompt.label_token_ids[meme.label] for meme, _ in views]
+        labels += [token for token in categories if token is not None]
+        asked = [token is not None for token in categories]
+        inputs = self._packed(suffixes, asked) if self.packed else self._padded(suffixes, asked)
+        return {**inputs, "labels": torch.tensor(labels), "views": torch.tensor([len(meme.suffixes) for meme in memes])}
 
-    def _packed(self, suffixes: list[list[int]]) -> dict[str, Any]:
-        return pack_row(self.prompt.prefix_ids, suffixes).model_inputs("cpu", self.dtype, self.by_suffix)
+    def _packed(self, suffixes: list[list[int]], asked: list[bool]) -> dict[str, Any]:
+        """Views of which a category is `asked` end in the harmful label."""
+        harmful = self.prompt.label_token_ids[1]
+        ended = [[*suffix, harmful] if more else suffix for suffix, more in zip(suffixes, asked, strict=True)]
+        return pack_row(self.prompt.prefix_ids, ended, asked).model_inputs("cpu", self.dtype, self.by_suffix)
 
-    def _padded(self, suffixes: list[list[int]]) -> dict[str, Any]:
-        """One example a row, padded on the left so that every answer position is the last."""
+    def _padded(self, suffixes: list[list[int]], asked: list[bool]) -> dict[str, Any]:
+        """One answer a row, padded on the left so that every answer position is the last."""
         rows = [self.prompt.prefix_ids + suffix for suffix in suffixes]
+        rows += [[*row, self.prompt.label_token_ids[1]] for row, more in zip(rows, asked, strict=True) if more]
         longest = max(map(len, rows))
         pad = self.prompt.tokenizer.pad_token_id
         pad = self.prompt.tokenizer.eos_token_id if pad is None else pad
@@ -78,7 +88,7 @@ class PackedTrainer(Trainer):
     def training_step(
         self, model: "PreTrainedModel", inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None = None
     ) -> torch.Tensor:
-        self.pace.count(len(inputs["labels"]), inputs["input_ids"].numel())
+        self.pace.count(int(inputs["views"].sum()), inputs["input_ids"].numel())
         return super().training_step(model, inputs, num_items_in_batch)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -98,7 +108,7 @@ class PackedTrainer(Trainer):
         with torch.no_grad():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         pair = list(self.prompt.label_token_ids)
-        by_view = torch.softmax(answer_logits(outputs)[:, pair], dim=-1)[:, 1]
+        by_view = torch.softmax(answer_logits(outputs)[: sum(views), pair], dim=-1)[:, 1]
         memes = torch.stack([scores.mean() for scores in by_view.split(views)])
         firsts = torch.tensor(np.cumsum([0] + views[:-1]), device=inputs["labels"].device)
         labels = (inputs["labels"][firsts] == pair[1]).long()

@@ -56,6 +56,80 @@ def test_valid_json_is_read_whole_or_not_at_all(shape, items):
     )
 
 
+RACE, AGE = {**CAT, "category": "race"}, {**DOG, "category": "age"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "items"),
+    [
+        ([{**CAT, "category": "race"}, {**DOG, "Target Group": "age"}], [RACE, AGE]),
+        ([{**CAT, "targetGroup": "race"}, {**DOG, "group_attacked": "age"}], [RACE, AGE]),
+        ([{**CAT, "group": "race", "why": "fun"}, {**DOG, "categories": ["age"]}], [RACE, AGE]),
+        ([{**CAT, "target": "women", "category": " race "}], [RACE]),
+        ([{**CAT, "category": None}, {**DOG, "category": {"kind": "age"}}, {**BUS, "category": 4}], [CAT, DOG, BUS]),
+        ([{**CAT, "category": ["race", "age"]}, {**DOG, "category": "  "}], [CAT, DOG]),
+        ({"image": ["a cat", "a dog"], "text": ["hello", "bye"], "category": ["race", "age"]}, [RACE, AGE]),
+        ({"image": ["a cat", "a dog"], "text": ["hello", "bye"], "category": ["race"]}, [CAT, DOG]),
+        ({"image": ["a cat", ""], "text": ["hello", "bye"], "category": [None, "age"]}, [CAT]),
+        ({"image1": "a cat", "text1": "hello", "category1": "race", "image2": "a dog", "text2": "bye"}, [RACE, DOG]),
+        ([["image", "category", "text"], ["a cat", "race", "hello"], ["a dog", "age", "bye"]], [RACE, AGE]),
+        ([["a cat", "hello", "race"]], []),
+        (["Image: a cat", "Text: hello", "Category: race"], [RACE]),
+        ([["Category: race", "Image: a cat", "Text: hello"]], [RACE]),
+        (["Image: a cat, Text: hello, Category: race", "Image: a dog\nText: bye\nCategory: age"], [RACE, AGE]),
+        ({"category": "race", "memes": [CAT, {**DOG, "category": "age"}]}, [RACE, AGE]),
+        ({"memes": [{"target": "race", "items": [CAT]}, {"target": "age", "items": [DOG]}]}, [RACE, AGE]),
+        ({"categories": ["race", "age"], "memes": [CAT, DOG]}, [CAT, DOG]),
+        ({"category 1": CAT, "category 2": DOG}, [CAT, DOG]),
+    ],
+)
+def test_a_category_that_is_plain_goes_with_its_item_and_any_other_is_left_out(shape, items):
+    assert parse_items(json.dumps(shape)) == items
+
+
+@pytest.mark.parametrize(
+    ("content", "items"),
+    [
+        (
+            '[{"image": "a cat", "text": "hello", "category": "race"}, '
+            '{"image": "a dog", "text": "bye", "category": "ag',
+            [RACE, DOG],
+        ),
+        (
+            '[{"category": "race", "image": "a cat", "text": "hello"}, '
+            '{"category": "age", "image": "a dog", "text": "bye"',
+            [RACE, AGE],
+        ),
+        (
+            '[{"image": "a cat", "text": "he (aka "the boss") said "no"", "category": "race"}]',
+            [{"image": "a cat", "text": 'he (aka "the boss") said "no"', "category": "race"}],
+        ),
+        (
+            "[['Image: a cat', 'Text: hello', 'Category: race'], ['Image: a dog', 'Text: bye', 'Category: age'],]",
+            [RACE, AGE],
+        ),
+        (
+            '{memes: [{image: "a cat", text: "hello", category: "race"}, {image: "a dog", text: "bye", category: "ag',
+            [RACE, DOG],
+        ),
+        (
+            '[{"image": "a cat", "text": "hello", "category": race}, '
+            '{"image": "a dog", "text": "bye", "category": "age"}]',
+            [CAT, AGE],
+        ),
+        ('[{"image": "a cat", "text": "hello"}, {"image": "a dog", "text": None, "category": "age"}]', [CAT]),
+        (
+            '{"text": "hello", "image": "a cat", "category": "race", '
+            '"text": "bye", "image": "a dog", "category": "age"}',
+            [RACE, AGE],
+        ),
+        ('{"image": "a cat", "text": "hello", "category": "race", "image": "a dog", "text": "bye"}', [CAT, DOG]),
+    ],
+)
+def test_a_category_in_broken_json_is_no_part_of_a_text(content, items):
+    assert parse_items(content) == items
+
+
 @pytest.mark.parametrize(
     ("content", "items"),
     [

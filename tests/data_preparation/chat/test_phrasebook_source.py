@@ -10,6 +10,7 @@ from chat.phrasebook_source import (
     fill,
     fillings_of,
     generation_reply,
+    key_digest,
     load_phrasebook,
     runs_in,
     sequence,
@@ -65,8 +66,23 @@ def test_a_reply_looks_like_a_chat_completion(tmp_path):
     reply = generation_reply(pairs, "general_ok", 2, items_a_reply=2)
     message = reply["choices"][0]["message"]
     assert {"id", "object", "model", "created", "usage"} <= set(reply) and reply["object"] == "chat.completion"
-    assert [set(item) for item in json.loads(message["content"])] == [{"image", "text"}] * 2
+    items = json.loads(message["content"])
+    assert [set(item) for item in items] == [{"image", "text", "category"}] * 2
+    assert {item["category"] for item in items} == {"everyday"}, "the name of the file that the idea is in"
     assert message["idea_ids"] == [found.id for found, _ in pairs[2:4]]
+
+
+def test_an_idea_that_moves_to_another_category_is_noticed(tmp_path):
+    before = book_of(tmp_path, idea(1))
+    (tmp_path / "ok" / "everyday.jsonl").rename(tmp_path / "ok" / "class.jsonl")
+    moved = load_phrasebook(tmp_path)
+    assert {found.category for found in moved.ideas.values()} == {"class"}
+    assert key_digest(moved, "general_ok") != key_digest(before, "general_ok")
+
+
+def test_a_line_about_a_thing_is_about_no_group(tmp_path):
+    book = book_of(tmp_path, idea(1), idea(2, form="other_target"), idea(3, form="quoted"))
+    assert [found.category for found in book.ideas.values()] == ["everyday", "none", "everyday"]
 
 
 @pytest.mark.parametrize(

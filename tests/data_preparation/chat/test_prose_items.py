@@ -150,3 +150,46 @@ def test_quotes_hold_a_text_together_over_a_blank_line():
 )
 def test_each_image_gets_its_own_text_or_none(content, items):
     assert parse_items(content) == items
+
+
+RACE, AGE = {**CAT, "category": "race"}, {**DOG, "category": "age"}
+
+
+@pytest.mark.parametrize(
+    ("content", "items"),
+    [
+        (f"1. {ITEM}\nCategory: race\n\n2. Image: a dog\nText: bye\nCategory: age\n\nI hope these fit!", [RACE, AGE]),
+        (f"**Category:** race\n{ITEM}\n\n**Category:** age\nImage: a dog\nText: bye", [RACE, AGE]),
+        (
+            "1. Target group: race\n   Image: a cat\n   Text: hello\n"
+            "2. Target group: age\n   Image: a dog\n   Text: bye",
+            [RACE, AGE],
+        ),
+        ("Image: a cat\n\nCategory: race\n\nText: hello\n\nImage: a dog\n\nCategory: age\n\nText: bye", [RACE, AGE]),
+        ("#### Image: a cat\n#### Category: race\n#### Text: hello", [RACE]),
+        ("Image 1: a cat\nText 1: hello\nCategory 1: race\nImage 2: a dog\nText 2: bye\nCategory 2: age", [RACE, AGE]),
+        (f'{ITEM}\nGroup attacked: "race"', [RACE]),
+        ("1. Image: a cat | Text: hello | Category: race\n2. Image: a dog | Text: bye | Category: age", [RACE, AGE]),
+        ("- **Image:** a cat, **Category:** race, **Text:** hello", [RACE]),
+        ("1. **Image**: a cat **Text**: hello **Category**: race", [RACE]),
+        ('Image: a cat\nText: "hello" (Category: race)\n\nImage: a dog\nText: bye [category: age]', [RACE, AGE]),
+        ("1. Image: a cat, Text: hello. Category: race", [{**RACE, "text": "hello."}]),
+    ],
+)
+def test_a_category_is_no_part_of_a_text_and_goes_with_its_item(content, items):
+    assert parse_items(content) == items
+
+
+@pytest.mark.parametrize(
+    ("content", "items"),
+    [
+        (f"{ITEM}\nCategory: race\n\nImage: a dog\nText: bye", [CAT, DOG]),
+        (f"Category: race\n\n{ITEM}\n\nImage: a dog\nText: bye", [CAT, DOG]),
+        (f"{ITEM}\nCategory: race\nTarget: women", [CAT]),
+        ("Image: a cat\nText: hello\nand a category of its own", [{**CAT, "text": "hello\nand a category of its own"}]),
+        ("Image: a cat\nText: my plan, category: sleep", [{**CAT, "text": "my plan, category: sleep"}]),
+        ("Image: a cat; text: sorted by category: late", [{**CAT, "text": "sorted by category: late"}]),
+    ],
+)
+def test_where_it_is_not_told_whose_a_category_is_no_item_has_one(content, items):
+    assert parse_items(content) == items

@@ -5,11 +5,11 @@ and in order; a plain form must give all of them.
 """
 
 import json
-from itertools import chain
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from chat.json_items import Members, names_items
 from chat.replies import parse_items, read_items
 
 # A machine that does other work, too, is no fault of the parser's.
@@ -87,23 +87,63 @@ def dumped(found):
     return st.sampled_from([json.dumps(found), json.dumps(found, ensure_ascii=False), json.dumps(found, indent=2)])
 
 
+CATEGORIES = ("race", "sexual orientation", "Race/Ethnicity", "other", "none", "健康")
+
+
+def with_categories(found):
+    """The same memes, each with a category."""
+    return st.lists(st.sampled_from(CATEGORIES), min_size=len(found), max_size=len(found)).map(
+        lambda said: [{**item, "category": category} for item, category in zip(found, said, strict=True)]
+    )
+
+
+def without_category(item):
+    return {name: value for name, value in item.items() if name != "category"}
+
+
+def key(name):
+    return {"image": "Image", "text": "TEXT", "category": "TargetGroup"}[name]
+
+
 JSON_SHAPES = {
     "list": lambda items: items,
     "object": lambda items: {"memes": items},
     "deep": lambda items: {"response": {"count": len(items), "data": {"items": items}}},
-    "capitals": lambda items: [{"Image": item["image"], "TEXT": item["text"], "tags": ["a", "b"]} for item in items],
+    "capitals": lambda items: [{**{key(name): item[name] for name in item}, "tags": ["a", "b"]} for item in items],
     "numbered": lambda items: {"memes": {str(number): item for number, item in enumerate(items, start=1)}},
     "named": lambda items: {f"meme_{number}": item for number, item in enumerate(items, start=1)},
-    "columns": lambda items: {name: [item[name] for item in items] for name in ("image", "text")},
+    "columns": lambda items: {name: [item[name] for item in items] for name in items[0]},
     "plural": lambda items: {f"{name}s": [item[name] for item in items] for name in ("text", "image")},
     "numbered members": lambda items: {
-        f"{name}_{number}": item[name] for number, item in enumerate(items, start=1) for name in ("image", "text")
+        f"{name}_{number}": item[name] for number, item in enumerate(items, start=1) for name in item
     },
     "pairs": lambda items: [[item["image"], item["text"]] for item in items],
-    "header": lambda items: [["text", "image"], *([item["text"], item["image"]] for item in items)],
-    "flat": lambda items: list(chain(*([f"Image: {item['image']}", f"Text: {item['text']}"] for item in items))),
+    "header": lambda items: [[*items[0]], *([item[name] for name in items[0]] for item in items)],
+    "flat": lambda items: [f"{name.capitalize()}: {item[name]}" for item in items for name in items[0]],
     "in a string": lambda items: {"answer": json.dumps({"memes": items})},
 }
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["image", "text", "stop"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["image", "text", "memes", "type", "content", "parts", "thinking", "1"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def with_members(value):
+    """As the parser sees it."""
+    return json.loads(json.dumps(value), object_pairs_hook=Members)
+
+
 OPENINGS = ("", "Sure! Here are your memes:\n\n", "Here you go [smiles]:\n```json\n", "I wrote these {n} memes.\n")
 REMARKS = (
     "",
@@ -125,6 +165,29 @@ def test_json_of_any_shape_is_read_whole(data, items, shape, opening, remark):
 
 
 @fuzzed
+@given(
+    st.data(),
+    memes(WORDS),
+    st.sampled_from(sorted(JSON_SHAPES.keys() - {"pairs", "plural"})),
+    st.sampled_from(OPENINGS),
+    st.sampled_from(REMARKS),
+)
+def test_a_category_is_read_with_its_item_in_json_of_any_shape(data, items, shape, opening, remark):
+    items = data.draw(with_categories(items))
+    assert parse_items(opening + data.draw(dumped(JSON_SHAPES[shape](items))) + remark) == items
+
+
+@fuzzed
+@given(
+    memes(WORDS), st.lists(json_values, min_size=5, max_size=5), st.sampled_from(["category", "Target group", "group"])
+)
+def test_a_strange_category_costs_no_item(items, strange, name):
+    said = [{**item, name: value} for item, value in zip(items, strange, strict=False)]
+    assume(not any(map(names_items, map(with_members, strange))))
+    assert list(map(without_category, parse_items(json.dumps(said)))) == items
+
+
+@fuzzed
 @given(memes(WORDS), st.sampled_from(["\n", ",\n", "\n\nAnd another one:\n\n", "\n```\n\n```json\n"]))
 def test_one_object_after_another_is_read_whole(items, between):
     assert parse_items(between.join(map(json.dumps, items))) == items
@@ -134,6 +197,15 @@ def test_one_object_after_another_is_read_whole(items, between):
 @given(memes(WORDS, least=2))
 def test_repeated_keys_lose_nothing(items):
     members = [f"{json.dumps(name)}: {json.dumps(item[name])}" for item in items for name in ("image", "text")]
+    assert parse_items("{" + ", ".join(members) + "}") == items
+
+
+@fuzzed
+@given(st.data(), memes(WORDS, least=2))
+def test_repeated_keys_have_the_category_that_stands_with_them(data, items):
+    items = data.draw(with_categories(items))
+    order = data.draw(st.permutations(["image", "text", "category"]))
+    members = [f"{json.dumps(name)}: {json.dumps(item[name])}" for item in items for name in order]
     assert parse_items("{" + ", ".join(members) + "}") == items
 
 
@@ -147,6 +219,23 @@ def test_json_that_is_cut_off_gives_whole_items_or_none(data, items, shape):
     written = written[: data.draw(st.integers(0, len(written)))]
     found = parse_items(written)
     assert all(item in items for item in found), (written, found)
+
+
+@fuzzed
+@given(
+    st.data(),
+    memes([word for word in WORDS if word != '"']),
+    st.sampled_from(["list", "object", "numbered", "capitals", "flat"]),
+    st.booleans(),
+)
+def test_broken_json_takes_no_category_into_a_text_and_gives_none_to_another_item(data, items, shape, is_cut):
+    items = data.draw(with_categories(items))
+    order = data.draw(st.permutations(["image", "text", "category"]))
+    ordered = [{name: item[name] for name in order} for item in items]
+    written = data.draw(dumped(JSON_SHAPES[shape](ordered)))
+    written = written[: data.draw(st.integers(0, len(written)))] if is_cut else written.replace('\\"', '"')
+    found = parse_items(written)
+    assert all(item in items or item in map(without_category, items) for item in found), (written, found)
 
 
 @fuzzed
@@ -195,6 +284,48 @@ def test_lines_with_labels_give_every_meme_and_nothing_around(
         for count, item in enumerate(items, start=1)
     )
     assert parse_items(opening + written.rstrip() + remark) == items, opening + written + remark
+
+
+@fuzzed
+@given(
+    st.data(),
+    memes(PLAIN_WORDS),
+    LABELS.filter(lambda label: "description" not in label),
+    NUMBERS,
+    AFTER_ITEM,
+    st.permutations(["image", "text", "category"]),
+    st.sampled_from(["{}", '"{}"', "“{}”"]),
+    st.sampled_from(OPENINGS[:2]),
+    st.sampled_from(REMARKS[2:]),
+)
+def test_lines_with_labels_give_every_category_to_its_meme(
+    data, items, label, number, after, order, quotes, opening, remark
+):
+    items = data.draw(with_categories(items))
+    written = "\n".join(
+        number.format(count)
+        + "".join(f"{label.format(name.capitalize())} {quotes.format(item[name])}\n" for name in order)
+        + after
+        for count, item in enumerate(items, start=1)
+    )
+    assert parse_items(opening + written.rstrip() + remark) == items, opening + written + remark
+
+
+@fuzzed
+@given(
+    st.data(),
+    memes(PLAIN_WORDS),
+    st.sampled_from([" | ", ", ", " - ", "; "]),
+    st.sampled_from(["{}:", "**{}:**", "**{}**:"]),
+    st.permutations(["text", "category"]),
+)
+def test_labels_in_a_row_give_every_category_to_its_meme(data, items, between, label, order):
+    items = data.draw(with_categories(items))
+    rows = [
+        f"{count}. " + between.join(f"{label.format(name.capitalize())} {item[name]}" for name in ["image", *order])
+        for count, item in enumerate(items, start=1)
+    ]
+    assert parse_items("\n".join(rows)) == items, rows
 
 
 @fuzzed
@@ -258,23 +389,6 @@ def test_thoughts_that_never_end_give_nothing(drafts, thoughts):
     if thoughts.startswith(("Here is", "{}")):  # only words: nothing tells that these are thoughts
         return
     assert read_items({"choices": [{"message": {"content": content}}]}) == ([], "empty")
-
-
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["image", "text", "stop"]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["image", "text", "memes", "type", "content", "parts", "thinking", "1"]), inner, max_size=4
-        )
-    ),
-    max_leaves=12,
-)
 
 
 @fuzzed

@@ -8,6 +8,7 @@ from collections import Counter
 from datasets import load_dataset
 from PIL import Image, ImageChops
 
+from cleaning.categories import CATEGORIES
 from drawing.pictures import OBJECTS
 from drawing.sample_memes_card import card_files
 
@@ -25,6 +26,10 @@ def test_the_carried_samples_are_what_their_card_says(repo):
     assert (samples / "held_out" / "stdin.csv").read_text().splitlines() == names
     assert sorted(names) == sorted(path.name for path in (samples / "held_out").glob("*.png"))
     assert len(memes) == 60 and len({meme["group"] for meme in memes}) == 60
+    assert all(meme["group"].startswith(meme["category"]) for meme in memes if not meme["group"].startswith("everyday"))
+    assert {meme["category"] for meme in memes if meme["label"] == "offensive"} == set(CATEGORIES.split(",")) - {
+        "other"
+    }
     assert all(count in (7, 8) for count in Counter((meme["label"], meme["language"]) for meme in memes).values())
     for meme in memes:
         with Image.open(samples / "held_out" / meme["file_name"]) as picture:
@@ -52,6 +57,7 @@ def test_the_carried_samples_load_as_their_card_says(repo, tmp_path):
     train = load_dataset("parquet", data_files=str(samples / "train.parquet"), split="train", cache_dir=cache)
     held_out = load_dataset("imagefolder", data_dir=str(samples / "held_out"), split="train", cache_dir=cache)
     assert train.num_rows == 2000 and train[0]["image"].size == (128, 128)
-    assert {"image", "caption", "text", "label", "language", "group", "object"} == set(held_out.column_names)
+    columns = {"image", "caption", "text", "label", "language", "category", "group", "object"}
+    assert set(held_out.column_names) == columns
     assert held_out.num_rows == 60 and held_out[0]["image"].size[0] >= 320
     assert not set(train["text"]) & set(held_out["text"])

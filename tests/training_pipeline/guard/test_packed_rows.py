@@ -212,13 +212,18 @@ def packed_logits(model, suffixes=SUFFIXES):
 
 
 def trained_batch(model, packed: bool):
-    """(logits [n, V], loss, gradients by name) of the batch that the Trainer's collator makes of four memes."""
+    """(logits [n, V], loss, gradients by name) of the batch that the Trainer's collator makes of four memes.
+
+    The fourth is offensive and has a category: a fifth answer, behind the token of its label.
+    """
     prompt = SimpleNamespace(prefix_ids=PREFIX, tokenizer=SimpleNamespace(pad_token_id=0), label_token_ids=(3, 4))
     memes = [EncodedMeme([suffix], number % 2, 0) for number, suffix in enumerate(SUFFIXES)]
+    memes[3] = EncodedMeme([SUFFIXES[3]], 1, 0, category_token=5)
     batch = RowCollator(prompt, torch.float32, packed)(memes)
     labels = batch.pop("labels")
     batch.pop("views")
-    assert batch["input_ids"].shape == ((1, 44) if packed else (4, 36))
+    assert batch["input_ids"].shape == ((1, 45) if packed else (5, 36))
+    assert labels.tolist() == [3, 4, 3, 4, 5]
     logits = model(**batch, use_cache=False).logits.reshape(-1, SIZES["vocab_size"])
     loss = torch.nn.functional.cross_entropy(logits, labels)
     model.zero_grad()
@@ -308,11 +313,13 @@ def test_16_bit_rounding_is_not_taken_for_an_error():
 
 def test_training_tries_the_model_before_it_begins(base_dir, tmp_path):
     """GPT-Neo's local layers look back 256 tokens of the row, so that most suffixes lose sight of the policy."""
+    from transformers import AutoTokenizer
+
     from guard.template import encode_memes, load_guard_prompt
     from train_model import Settings, load_lora_model
 
     folder = tmp_path / "gpt-neo"
-    tokenizer = load_guard_prompt(base_dir)[0].tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(base_dir)
     new_model(
         "GPTNeo",
         {

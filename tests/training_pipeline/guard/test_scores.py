@@ -10,6 +10,7 @@ from guard.scores import (
     meme_probabilities,
     predicted_labels,
     printed_probabilities,
+    view_answers,
     view_margins,
 )
 from guard.template import encode_memes, load_guard_prompt
@@ -57,3 +58,24 @@ def test_margins_stay_with_their_memes_whatever_the_length_of_their_views(base_d
         (alone,) = view_margins(model, prompt, [meme])
         np.testing.assert_allclose(margins, alone, atol=1e-4)
     assert np.ptp(np.concatenate(together)) > 1e-3, "else any order would do"
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "a row a view"])
+def test_a_category_is_what_the_model_says_behind_the_harmful_label(base_dir, packed, monkeypatch):
+    """Against the whole row, tokenised and run by itself; and the verdict is the same as without categories."""
+    import torch
+
+    monkeypatch.setattr("guard.scores.is_packable", lambda *_: packed)
+    prompt, scoring = load_guard_prompt(base_dir)
+    model = load_guard_model(base_dir, "float32")
+    memes = encode_memes(prompt, [{"text": text, "image": "a cat", "label": 1} for text in ("word", "word " * 9)])
+    found, plain = view_answers(model, prompt, memes), view_margins(model, prompt, memes)
+    for meme, answers, margins in zip(memes, found, plain, strict=True):
+        np.testing.assert_allclose(answers.margins, margins, atol=1e-4)
+        assert answers.categories.shape == (2, len(scoring["categories"]))
+        for suffix, chances in zip(meme.suffixes, answers.categories, strict=True):
+            row = torch.tensor([[*prompt.prefix_ids, *suffix, prompt.label_token_ids[1]]])
+            with torch.no_grad():
+                logits = model(row).logits[0, -1, list(prompt.category_token_ids.values())]
+            np.testing.assert_allclose(chances, logits.softmax(-1).numpy(), atol=1e-5)
+    assert np.ptp(np.concatenate([answers.categories for answers in found])) > 1e-4, "else all would be alike"

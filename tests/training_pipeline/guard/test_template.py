@@ -63,7 +63,7 @@ def test_label_words_that_begin_alike_are_refused_with_the_remedy(base_dir):
 
 def test_a_label_word_of_several_tokens_is_known_by_its_first(base_dir):
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
-    scoring = attach_guard(tokenizer, "Is {meme} {unsafe} or {safe}?", ("unsafe-looking", "safe"))
+    scoring = attach_guard(tokenizer, "Is it {unsafe} or {safe}?\n{meme} </meme>", ("unsafe-looking", "safe"))
     assert scoring["label_words"] == {"offensive": "unsafe", "ok": "safe"}
     assert "unsafe-looking" in tokenizer.chat_template
     assert len(set(read_guard_prompt(tokenizer, scoring).label_token_ids)) == 2

@@ -35,7 +35,7 @@ def test_lost_words_are_whole_words():
 @pytest.fixture(scope="module")
 def memes(base_dir):
     prompt, _ = load_guard_prompt(base_dir)
-    rows = meme_rows(200, 5)
+    rows = [{**row, "target": row["category"]} for row in meme_rows(200, 5)]
     clean = encode_memes(prompt, rows)
     return lambda share, **settings: NoisyMemes(prompt, rows, clean, share, seed=3, **settings), clean
 
@@ -54,6 +54,8 @@ def test_noise_is_drawn_anew_each_epoch_and_is_the_same_for_a_resumed_run(memes)
     assert 50 < sum(noisy[index] != meme for index, meme in enumerate(first))
     assert 50 < sum(meme != other for meme, other in zip(first, clean, strict=True))
     assert [meme.label for meme in first] == [meme.label for meme in clean]
+    assert [meme.category_token for meme in first] == [meme.category_token for meme in clean]
+    assert len({meme.category_token for meme in first}) == 3, "race, religion and none"
 
 
 def test_one_view_is_each_of_the_views_in_turn(memes):
