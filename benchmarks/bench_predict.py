@@ -6,9 +6,13 @@ With random weights no answer ends early: ten tokens are ten, twenty of a captio
 device, captions in batches and scores both views of a batch in one row behind the cached policy, in predict.py's
 precision. The OCR is the same.
 
+What categories cost is measured by the same model asked for nine of them, one token more a view, in turns with the one
+that is asked for none: pass by pass over all pictures, texts and captions known, nothing else at work. The aim is at
+most 10 % more time in the LLM stage.
+
 Reads   IMAGES_DIR (any pictures; drawn memes if unset). Models of LLM_SIZE and BLIP_SIZE are made with random weights.
 Writes  stdout: Markdown tables: seconds an image by stage and end to end, the ratios, and how far the probabilities
-        differ; the start-up of predict.py to its first line.
+        differ; the cost of categories; the start-up of predict.py to its first line.
 
     python benchmarks/bench_predict.py                          # BLIP base and a 100M LLM on the CPU
     LLM_SIZE=7b IMAGES=256 python benchmarks/bench_predict.py   # on a GPU
@@ -23,6 +27,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docker"))
@@ -32,6 +37,7 @@ from pydantic import DirectoryPath, Field  # noqa: E402
 from detector.script_settings import ScriptSettings  # noqa: E402
 from detector.settings import DetectorSettings  # noqa: E402
 
+CATEGORIES = 9  # as many as the project's own policy has
 PASSES = 5  # a batch is one call of each stage: several are one measurement
 
 
@@ -80,12 +86,13 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     from detector.reader import load_reader
     from detector.scorer import load_scorer
     from ordinary_scoring import in_half, ordinary_way, plain_captioner, plain_llm
-    from random_models import save_random_captioner, save_random_llm
+    from random_models import save_random_captioner, save_random_llm, save_with_categories
 
     device = pick_device("auto")
     dtype = pick_dtype(device, settings.dtype)
     plain_dtype = "float32" if device == "cpu" else dtype  # what from_pretrained gives
     save_random_llm(folder / "llm", settings.llm_size, plain_dtype)
+    save_with_categories(folder / "llm-categories", folder / "llm", CATEGORIES)
     save_random_captioner(folder / "blip", settings.blip_size)
     keep_freed_memory()
     ours_settings = DetectorSettings(
@@ -99,6 +106,9 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
     half = in_half(plain_llm(folder, device, "bfloat16"), prompt, ordinary["memes"])
     ours = our_way(settings, load_reader(ours_settings, settings.ocr_workers), scorer, paths)
     again = scored_again(scorer, ordinary["memes"], settings.batch_size)
+    asked = load_scorer(
+        ours_settings.model_copy(update={"llm_dir": folder / "llm-categories", "caption_model_dir": None}), "auto", {}
+    )
     return {
         "ordinary": ordinary,
         "half": half,
@@ -110,6 +120,7 @@ def compare(settings, folder: Path, paths: list[str]) -> dict:
             first[1] == second.caption for first, second in zip(ordinary["memes"], ours["memes"], strict=True)
         ),
         "scorer": scorer,
+        "in_turns": in_turns([scorer, asked], ours["memes"], settings.batch_size),
     }
 
 
@@ -157,6 +168,18 @@ def undisturbed(scorer, memes, batch_size: int) -> dict[str, float]:
     return {"caption": (marks[1] - marks[0]) / PASSES, "score": (marks[2] - marks[1]) / PASSES}
 
 
+def in_turns(scorers, memes, batch_size: int) -> list[list[float]]:
+    """Seconds of the LLM stage over all memes, by scorer and pass; a first pass of each warms up and is not counted."""
+    known = [(meme.text, meme.caption) for meme in memes]
+    seconds: list[list[float]] = [[] for _ in scorers]
+    for _ in range(PASSES + 1):
+        for scorer, spent in zip(scorers, seconds, strict=True):
+            begun = time.perf_counter()
+            scored_again(scorer, known, batch_size)
+            spent.append(time.perf_counter() - begun)
+    return [spent[1:] for spent in seconds]
+
+
 def scored_again(scorer, memes, batch_size: int) -> list[float]:
     """Our probabilities for texts and captions that are known."""
     from detector.meme import Meme
@@ -188,6 +211,13 @@ def report(settings, found: dict) -> None:
         f"\n{count / ours['total']:.2f} images/s; largest |dp| on the same texts and captions {found['dp']:.1e}; "
         f"same captions {found['same_captions']}/{count}; host memory at most "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+    )
+    without, asked = found["in_turns"]
+    more = [with_them / plain - 1 for plain, with_them in zip(without, asked, strict=True)]
+    print(
+        f"LLM stage, medians of {PASSES} passes in turns: {median(without) / count:.4f} s/image without categories, "
+        f"{median(asked) / count:.4f} with {CATEGORIES}; a pass takes {median(more):+.1%} ({min(more):+.1%} to "
+        f"{max(more):+.1%})"
     )
     if settings.peak_tflops:
         scorer = found["scorer"]

@@ -67,10 +67,10 @@ def generated_probability(llm, prompt, text: str, caption: str) -> float:
     """Mean over the views of P(offensive) from the first of ten generated tokens, the policy read anew each time."""
     import torch
 
-    from detector.prompt import view_suffixes
+    from detector.prompt import view_windows
 
     found = []
-    for suffix in view_suffixes(prompt, text, caption, prompt.max_text_tokens).values():
+    for suffix, *_ in view_windows(prompt, text, caption, prompt.max_text_tokens).suffixes.values():  # a text is cut
         tokens = torch.tensor([prompt.prefix_ids + suffix], device=llm.device)
         output = llm.generate(
             tokens,

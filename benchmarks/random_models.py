@@ -1,6 +1,8 @@
 """Model folders of a given size with random weights, made on the spot: speed does not depend on training."""
 
 import json
+import os
+import shutil
 import string
 import sys
 from itertools import islice
@@ -19,7 +21,7 @@ BLIP_SIZES = {"tiny": (64, 2, 2, 96), "base": (768, 12, 12, 384)}  # hidden, lay
 
 
 def save_random_llm(folder: Path, size: str, dtype: str) -> None:
-    """A Mistral guard model with the project's own policy, template and tokenizer training."""
+    """A Mistral guard model with the project's own policy, template and tokenizer training, without categories."""
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
@@ -53,6 +55,21 @@ def save_random_llm(folder: Path, size: str, dtype: str) -> None:
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / "scoring.json").write_text(json.dumps({**scoring, "categories": {}}), encoding="utf-8")
+
+
+def save_with_categories(folder: Path, source: Path, count: int) -> None:
+    """The same model, weights linked, asked for so many categories: the first words that are one token each."""
+    from transformers import AutoTokenizer
+
+    shutil.copytree(source, folder, copy_function=os.link)
+    scoring = json.loads((source / "scoring.json").read_text(encoding="utf-8"))
+    tokenizer, label = AutoTokenizer.from_pretrained(source), scoring["label_words"]["offensive"]
+    texts = (tokenizer.decode([token]) for token in range(len(tokenizer)))
+    words = (text for text in texts if text[:1] == " " and text[1:].isascii() and text[1:].isalpha() and len(text) > 3)
+    fitting = (word for word in words if len(tokenizer.tokenize(label + word)) == len(tokenizer.tokenize(label)) + 1)
+    scoring["categories"] = {word.strip(): word for word in islice(fitting, count)}
+    (folder / "scoring.json").unlink()  # a link to the other model's
     (folder / "scoring.json").write_text(json.dumps(scoring), encoding="utf-8")
 
 
