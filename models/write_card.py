@@ -133,8 +133,8 @@ def categories(reports: dict[str, dict]) -> list[str]:
     lines += ["", *right_by("category", measured), "", *right_by("language", measured), ""]
     if "hatecheck" in measured:
         lines += [
-            "HateCheck's groups are women and trans people (gender), gay people (orientation), Black people (race),",
-            "disabled people (health), Muslims (religion) and immigrants (nationality).",
+            "HateCheck's groups are women (gender), gay and trans people (orientation, as in the training text), Black",
+            "people (race), disabled people (health), Muslims (religion) and immigrants (nationality).",
             "",
         ]
     return lines
