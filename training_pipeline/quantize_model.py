@@ -3,7 +3,7 @@
 Any chat model will do: a folder without scoring.json gets the guard template first. The format (symmetric, group of
 128, desc_act off) is read by transformers, vLLM and auto-gptq, and is eligible for every kernel.
 
-Reads   MODEL_DIR (16-bit), DATASET_DIR (train split for calibration, validation split to measure the cost)
+Reads   MODEL_DIR (16-bit), DATASET_DIR (train split for calibration, rows of the validation split to measure the cost)
 Writes  OUTPUT_DIR: a model folder with quantize_config.json, tokenizer, scoring.json and quantization.json (its cost)
 
     MODEL_DIR=models/openchat python3 quantize_model.py     # the data set it was trained on, else the newest
@@ -12,9 +12,11 @@ Writes  OUTPUT_DIR: a model folder with quantize_config.json, tokenizer, scoring
 """
 
 import json
+import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, DirectoryPath, Field, model_validator
 
@@ -42,10 +44,13 @@ if TYPE_CHECKING:
     from guard.template import EncodedMeme, GuardPrompt
     from memes.rows import MemeRow
 
+Given = TypeVar("Given")
 GROUP_SIZES = (128, 64, 32)
 LEAST_CALIBRATION_ROWS = 256
 # A policy of 220 tokens is then a fifth of what is read, where a row a view would make it four fifths.
 CALIBRATION_TOKENS_A_ROW = 1024
+# The cost is a difference between two scores of the same rows, for which so many tell enough.
+MEASURED_ROWS = 300
 
 
 def trained_or_newest_dataset(settings: dict[str, Any]) -> Path:
@@ -149,7 +154,7 @@ def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict
         prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
     except ValueError as error:
         raise SystemExit(f"quantize_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
-    measured = encode_memes(prompt, splits["validation"])
+    measured = encode_memes(prompt, drawn(splits["validation"], MEASURED_ROWS, settings.seed))
     calibration = calibration_prompts(prompt, splits["train"], settings)
     group_size = fitting_group_size(settings.model_dir)
     before = validation_probabilities(settings.model_dir, prompt, measured, scoring["temperature"])
@@ -198,11 +203,9 @@ def calibration_prompts(prompt: "GuardPrompt", train: list["MemeRow"], settings:
     GPTQ asks what each layer's inputs look like, for which the policy need not be read anew for every view. The views
     are drawn over the whole split: every language and label, both views.
     """
-    import random
-
     from guard.template import encode_memes
 
-    chosen = random.Random(settings.seed).sample(train, min(settings.calibration_rows, len(train)))
+    chosen = drawn(train, settings.calibration_rows, settings.seed)
     views = [suffix for meme in encode_memes(prompt, chosen) for suffix in meme.suffixes]
     if len(views) < settings.calibration_rows:
         print(
@@ -210,11 +213,16 @@ def calibration_prompts(prompt: "GuardPrompt", train: list["MemeRow"], settings:
             file=sys.stderr,
         )
     rows: list[list[int]] = []
-    for view in random.Random(settings.seed).sample(views, min(settings.calibration_rows, len(views))):
+    for view in drawn(views, settings.calibration_rows, settings.seed):
         if not rows or len(rows[-1]) + len(view) > CALIBRATION_TOKENS_A_ROW:
             rows.append(list(prompt.prefix_ids))
         rows[-1] += view
     return rows
+
+
+def drawn(given: Sequence[Given], count: int, seed: int) -> list[Given]:
+    """So many of them, or all where there are fewer, in an order that the seed decides."""
+    return random.Random(seed).sample(given, min(count, len(given)))
 
 
 def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]], group_size: int) -> None:
