@@ -80,7 +80,8 @@ class Settings(ScriptSettings):
         0.6, gt=0, le=1, description="similarity from which English texts share a group, so that no split parts them"
     )
     categories: Annotated[str, AfterValidator(distinct_names)] = Field(
-        CATEGORIES, description="categories that an item may name, with commas; else its prompt key's area is its own"
+        CATEGORIES,
+        description="categories that an item may name, with commas; where it names none, its prompt key's area stands",
     )
     max_text_characters: PositiveInt = Field(400, description="longest text of a meme")
     max_image_characters: PositiveInt = Field(600, description="longest image description")
