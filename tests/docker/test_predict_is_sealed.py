@@ -26,6 +26,7 @@ EVIDENCE = {
     "probability_image_text",
     "probability",
     "label",
+    "categories",
     "unseen_frames",
     "unseen_text",
     "error",

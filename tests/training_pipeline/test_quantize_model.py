@@ -96,11 +96,11 @@ def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tm
 
 def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir):
     from guard.template import load_guard_prompt
-    from quantize_model import Settings, calibration_prompts, read_splits
+    from quantize_model import Settings, calibration_prompts
 
     prompt, _ = load_guard_prompt(base_dir)
     settings = Settings(MODEL_DIR=base_dir, DATASET_DIR=dataset_dir, OUTPUT_DIR="q")
-    train = read_splits(dataset_dir)["train"]
+    train = read_splits(dataset_dir, "")["train"]
     rows = calibration_prompts(prompt, train * 4, settings)
     # The policy once a row, then whole views, 256 in all.
     assert all(row[: len(prompt.prefix_ids)] == prompt.prefix_ids and len(row) <= 1024 for row in rows)

@@ -102,13 +102,15 @@ class PackedTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Loss, probability of `offensive` a meme (mean over its views), label a meme."""
+        """The verdict's loss, probability of `offensive` a meme (mean over its views), label a meme."""
         inputs = self._prepare_inputs(inputs)
         views = inputs["views"].tolist()
         with torch.no_grad():
-            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            _, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        verdicts = slice(sum(views))  # not the categories, of which some batches have more: their mean would be another
+        loss = torch.nn.functional.cross_entropy(answer_logits(outputs)[verdicts], inputs["labels"][verdicts])
         pair = list(self.prompt.label_token_ids)
-        by_view = torch.softmax(answer_logits(outputs)[: sum(views), pair], dim=-1)[:, 1]
+        by_view = torch.softmax(answer_logits(outputs)[verdicts, pair], dim=-1)[:, 1]
         memes = torch.stack([scores.mean() for scores in by_view.split(views)])
         firsts = torch.tensor(np.cumsum([0] + views[:-1]), device=inputs["labels"].device)
         labels = (inputs["labels"][firsts] == pair[1]).long()

@@ -35,6 +35,7 @@ def test_a_table_with_other_names(tmp_path):
         "label": 1,
         "language": None,
         "category": "a",
+        "target": None,
         "group": f"{path.name}, row 0",
     }
 
