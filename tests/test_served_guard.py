@@ -35,7 +35,7 @@ MEMES = [
 
 @pytest.fixture(scope="module")
 def guard_dir(tiny_models_dir, run_script, tmp_path_factory):
-    """A folder as attach_policy.py writes it, with a temperature that tells the untrained model's answers apart."""
+    """A folder as attach_policy.py writes it, its answers made to differ: the model is untrained."""
     if "GUARD_DIR" in os.environ:
         return Path(os.environ["GUARD_DIR"])
     folder = tmp_path_factory.mktemp("served") / "guard"
@@ -43,9 +43,32 @@ def guard_dir(tiny_models_dir, run_script, tmp_path_factory):
         "training_pipeline/attach_policy.py", {"MODEL_DIR": tiny_models_dir / "base-llm", "OUTPUT_DIR": folder}
     )
     assert made.returncode == 0, made.stderr.decode()
+    even_out(folder)
     scoring = json.loads((folder / "scoring.json").read_text())
-    (folder / "scoring.json").write_text(json.dumps({**scoring, "temperature": 0.2}))
+    (folder / "scoring.json").write_text(json.dumps({**scoring, "temperature": 0.05}))
     return folder
+
+
+def even_out(folder) -> None:
+    """Take from the model what it prefers whatever the meme, so that a small temperature tells its answers apart."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from guard.template import encode_memes, load_guard_prompt
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    prompt, _ = load_guard_prompt(folder)
+    memes = encode_memes(prompt, [{"text": text, "image": caption, "label": 0} for text, caption in MEMES])
+    rows = [torch.tensor([prompt.prefix_ids + suffix]) for meme in memes for suffix in meme.suffixes]
+    ok, offensive = prompt.label_token_ids
+    with torch.no_grad():
+        for _ in range(5):  # the weights are tied: a changed label is another word of the policy, too
+            states = torch.cat([model.model(row).last_hidden_state[0, -1:] for row in rows])
+            words, mean = model.lm_head.weight, states.mean(0)
+            words[offensive] -= (words[offensive] - words[ok]) @ mean / (mean @ mean) * mean
+    weights = folder / "model.safetensors"
+    weights.unlink()  # it is linked to the base's
+    model.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +176,7 @@ def test_the_documented_client_gets_the_containers_answer_of_any_server(client, 
         start = len(server[1] or [])
         served.append(client["judge"](text, caption))
         assert server[1] is None or server[1][start:] == prompts, (text, caption)
-    assert max(expected) - min(expected) > 20e-4, "the model must tell the memes apart for this test to mean anything"
+    assert max(expected) - min(expected) > 0.02, "the model must tell the memes apart for this test to mean anything"
     assert [harm for harm, _ in served] == pytest.approx(expected, abs=1e-4)
     for (_, found), own in zip(served, categories, strict=True):
         assert found == pytest.approx(own, abs=1e-4)

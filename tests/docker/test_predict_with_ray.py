@@ -305,4 +305,5 @@ def test_bytes_and_addresses_give_what_the_files_give(resumed, memes_dir, run_sc
             for name in ("probability", "probability_text", "probability_image_text"):
                 assert row[name] == pytest.approx(proof[name], abs=1e-4)
             assert dict(row["categories"]) == pytest.approx(proof["categories"], abs=1e-4)
+            assert bool(proof["categories"]) != bool(proof["error"])
             assert all(row[name] == proof[name] for name in ("label", "caption", "text", "error"))
