@@ -36,7 +36,7 @@ Stage = tuple[str, str, dict, str]  # name, script, settings, what it writes bel
 
 # Two processes of one thread each: on two cores 1.7 times the rows a second of one process of two threads.
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
-# Some five minutes: far from a detector (models/train_guard.sh takes two hours).
+# Some six minutes: far from a detector (models/train_guard.sh takes hours).
 SMOLLM2_TRAINING = {
     "BASE_BITS": 16,
     "MAX_STEPS": 220,

@@ -103,6 +103,17 @@ class Settings(ScriptSettings):
         return path
 
     @model_validator(mode="after")
+    def target_names_are_the_models(self) -> Self:
+        scoring = read_scoring(self.model_dir)
+        categories = scoring.get("categories", {}) if scoring else {}
+        named = {pair.split(":")[1].strip() for pair in self.target_names.split(",") if pair}
+        if unknown := sorted(named - categories.keys()):
+            raise ValueError(
+                f"TARGET_NAMES: the model has no category {', '.join(unknown)}; it has {', '.join(categories) or 'none'}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def max_text_tokens_only_lowers(self) -> Self:
         scoring, lowered = read_scoring(self.model_dir), self.max_text_tokens
         limit = scoring["max_text_tokens"] if scoring else MAX_TEXT_TOKENS

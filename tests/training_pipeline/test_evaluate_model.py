@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from pydantic import ValidationError
 from sklearn.metrics import average_precision_score, roc_auc_score
 from small_memes import meme_rows, save_dataset
 
@@ -208,3 +209,12 @@ def test_only_rows_in_the_named_languages_are_measured(merged_run, dataset_dir, 
     measured, _ = read_evaluation_rows(Settings(**settings, languages="ms"))
     everything, _ = read_evaluation_rows(Settings(**settings))
     assert {row["language"] for row in measured} == {"ms"} and len(measured) < len(everything)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [("women:gendr", "no category gendr; it has race, religion"), ("women", "'women' is no pair")]
+)
+def test_a_group_that_the_model_has_no_name_for_is_refused(merged_run, dataset_dir, tmp_path, names, words):
+    """Its rows would be left out, and nobody told."""
+    with pytest.raises(ValidationError, match=words):
+        Settings(model_dir=merged_run[0], dataset_dir=str(dataset_dir), output_dir=tmp_path, target_names=names)

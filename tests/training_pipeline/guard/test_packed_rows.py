@@ -224,6 +224,7 @@ def trained_batch(model, packed: bool):
     batch.pop("views")
     assert batch["input_ids"].shape == ((1, 45) if packed else (5, 36))
     assert labels.tolist() == [3, 4, 3, 4, 5]
+    assert batch["input_ids"][-1, -1] == 4, "the category is asked behind the offensive label"
     logits = model(**batch, use_cache=False).logits.reshape(-1, SIZES["vocab_size"])
     loss = torch.nn.functional.cross_entropy(logits, labels)
     model.zero_grad()
