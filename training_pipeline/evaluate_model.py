@@ -109,7 +109,7 @@ class Settings(ScriptSettings):
         named = {pair.split(":")[1].strip() for pair in self.target_names.split(",") if pair}
         if unknown := sorted(named - categories.keys()):
             raise ValueError(
-                f"TARGET_NAMES: the model has no category {', '.join(unknown)}; it has {', '.join(categories) or 'none'}"
+                f"TARGET_NAMES: no category {', '.join(unknown)}; the model has {', '.join(categories) or 'none'}"
             )
         return self
 
