@@ -212,7 +212,8 @@ def test_only_rows_in_the_named_languages_are_measured(merged_run, dataset_dir, 
 
 
 @pytest.mark.parametrize(
-    ("names", "words"), [("women:gendr", "no category gendr; the model has race, religion"), ("women", "'women' is no pair")]
+    ("names", "words"),
+    [("women:gendr", "no category gendr; the model has race, religion"), ("women", "'women' is no pair")],
 )
 def test_a_group_that_the_model_has_no_name_for_is_refused(merged_run, dataset_dir, tmp_path, names, words):
     """Its rows would be left out, and nobody told."""
