@@ -66,6 +66,10 @@ class Settings(ScriptSettings):
         MAX_TEXT_TOKENS, ge=8, description="token limit of a view, kept in scoring.json; longer texts are cut"
     )
 
+    latin_tamil: bool = Field(
+        False, description="1: a meme's Tamil is asked in Latin letters, for a tokenizer that has no tokens for Tamil"
+    )
+
     @field_validator("label_words")
     @classmethod
     def two_words(cls, words: str) -> str:
@@ -126,7 +130,9 @@ def attached_prompt(settings: Settings) -> tuple[GuardPrompt, Scoring]:
     unsafe, safe = (word.strip() for word in settings.label_words.split(",") if word.strip())
     policy = settings.policy_file.read_text(encoding="utf-8")
     categories = tuple(name.strip() for name in settings.categories.split(",") if name.strip())
-    scoring = attach_guard(tokenizer, policy, (unsafe, safe), settings.max_text_tokens, categories)
+    scoring = attach_guard(
+        tokenizer, policy, (unsafe, safe), settings.max_text_tokens, categories, settings.latin_tamil
+    )
     return read_guard_prompt(tokenizer, scoring), scoring
 
 

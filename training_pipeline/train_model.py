@@ -248,8 +248,7 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
     if settings.packed_rows:
         batch = [suffix for meme in memes[: settings.batch_size] for suffix in meme.suffixes]
         prove_packable(base, prompt.prefix_ids, batch, dtype)
-        if base.device.type == "cpu":
-            try_suffix_attention(base, pack_row(prompt.prefix_ids, batch), LARGEST_DIFFERENCE[dtype])
+        try_suffix_attention(base, pack_row(prompt.prefix_ids, batch), LARGEST_DIFFERENCE[dtype])
     fresh = LoraConfig(
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,
@@ -262,9 +261,16 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
             model = load_adapter(base, settings.start_lora_dir, is_trainable=True)
     else:
         model = get_peft_model(base, fresh)
-    if base.device.type == "cpu":
+    if multiplies_as_loaded(settings):
         speed_up_adapters(model)
     return model
+
+
+def multiplies_as_loaded(settings: Settings) -> bool:
+    """Whether all but the adapters is in the type already, and these cast for themselves: else autocast has to."""
+    import torch
+
+    return settings.base_bits == 16 or not torch.cuda.is_available()
 
 
 def make_trainer(
@@ -327,8 +333,7 @@ def training_arguments(settings: Settings) -> "TrainingArguments":
         report_to=settings.report_to,
         remove_unused_columns=False,
         label_names=["labels"],
-        # On the CPU everything but the adapters is in the type already, and these cast for themselves.
-        bf16=on_gpu and dtype == torch.bfloat16,
+        bf16=not multiplies_as_loaded(settings) and dtype == torch.bfloat16,
         fp16=on_gpu and dtype == torch.float16,
         use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,

@@ -17,6 +17,7 @@ from jinja2 import TemplateError
 from guard.answer import before_answer, category_answers, label_answers
 from guard.chat_text import SENTINEL, around, freeze_date, literal
 from guard.forging import refuse_forgeable
+from guard.latin_tamil import latin_spelling
 from guard.markup import breaking_template, turn_markers
 from guard.model_folder import MAX_TEXT_TOKENS, Scoring
 
@@ -47,12 +48,14 @@ def attach_guard(
     label_words: tuple[str, str] = LABEL_WORDS,
     max_text_tokens: int = MAX_TEXT_TOKENS,
     categories: tuple[str, ...] = CATEGORIES,
+    latin_tamil: bool = False,
 ) -> Scoring:
     """Give `tokenizer` the guard template and return its scoring settings (the content of scoring.json).
 
-    `label_words` are (unsafe, safe); `categories` count where the policy has a place for them. Raises ValueError, with
-    the remedy, where the tokenizer has no chat template, where that changes the message's text, where the label words,
-    or the categories, cannot be told apart at the answer position, and where a meme could write what marks a turn.
+    `label_words` are (unsafe, safe); `categories` count where the policy has a place for them; `latin_tamil` has a
+    meme's Tamil asked in Latin letters. Raises ValueError, with the remedy, where the tokenizer has no chat template,
+    where that changes the message's text, where the label words, or the categories, cannot be told apart at the answer
+    position, and where a meme could write what marks a turn.
     """
     if not tokenizer.chat_template:
         raise ValueError(
@@ -72,7 +75,7 @@ def attach_guard(
     asked = categories if "{categories}" in policy else ()
     categories_asked = category_answers(tokenizer, suffix + thought + answers[0], asked)
     markers = [*turn_markers(tokenizer), *thought.split()]
-    reading, meme = breaking_template(tokenizer, markers)
+    reading, meme = breaking_template(tokenizer, markers, latin_spelling() if latin_tamil else ())
     tokenizer.chat_template = (
         f"{reading}{{{{ {literal(prefix)} }}}}{{{{ {meme} }}}}{{{{ {literal(suffix + thought)} }}}}"
     )

@@ -9,7 +9,7 @@ tokens: SentencePiece reads `▁` as a space, and a tokenizer may fold case or c
 import os.path
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from guard.chat_text import SENTINEL, literal, render_chat
@@ -33,14 +33,16 @@ CHATS = (
 )
 
 
-def breaking_template(tokenizer: "PreTrainedTokenizerBase", markers: list[str]) -> tuple[str, str]:
+def breaking_template(
+    tokenizer: "PreTrainedTokenizerBase", markers: list[str], spelling: Sequence[tuple[str, str]] = ()
+) -> tuple[str, str]:
     """Jinja that reads the first message into a variable with all markup broken up, and the expression of that text.
 
-    `markers` are the template's lines of plain text that are to be broken up. Loops over pairs, not filters in
-    filters: those end in a RecursionError at some 190.
+    `markers` are the template's lines of plain text that are to be broken up; `spelling` is what letters are replaced
+    by before that. Loops over pairs, not filters in filters: those end in a RecursionError at some 190.
     """
     marks = all_marks(tokenizer, markers)
-    folded = [(SPACE_MARK, " "), *look_alikes(tokenizer, marks)]
+    folded = [(SPACE_MARK, " "), *spelling, *look_alikes(tokenizer, marks)]
     broken = [(head, break_up(head)) for head in heads(marks)]
     source = "{% set text = namespace(meme=(messages | first)['content'].split() | join(' ')) %}"
     for pairs in (folded, broken):

@@ -42,7 +42,7 @@ class PackedRow:
         """
         seen: dict[str, Any]
         if by_suffix:
-            seen = {"suffix_layout": SuffixLayout.of(self.prefix_length, self.suffix_lengths)}
+            seen = {"suffix_layout": SuffixLayout.of(self.prefix_length, self.suffix_lengths).to(device)}
         else:
             seen = {"attention_mask": self.attention_mask(dtype).to(device)}
         return {

@@ -1,4 +1,4 @@
-"""Attention of a packed row on the CPU, with gradients: a suffix sees the policy and itself; nothing else is computed.
+"""Attention of a packed row, with gradients: a suffix sees the policy and itself; nothing else is computed.
 
 A dense mask spends most of its work on pairs of tokens that it then masks, and PyTorch's fused CPU kernel is slow
 backwards (37 ms a layer in bfloat16 for 16 suffixes of 47 tokens behind 223, 9 heads of 64; 8 ms here). The suffixes
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from guard.packed_rows import PackedRow
 
 ATTENTION_NAME = "packed_suffixes"
+# Of the suffixes in one product, the longest against the shortest: a CPU pays for padding, a GPU for each product: on
+# an H200, 64 views a step of a model of 135M parameters, 172 views/s with 2, 204 with 4, 229 with 16.
+TIMES_AS_LONG = {"cpu": 4 / 3, "cuda": 16}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class SuffixLayout:
     policy_length: int
     batches: list[torch.Tensor]  # each [n, S]: the row's position of each token; padding repeats the suffix's last
     taken: torch.Tensor  # [row - P]: for each token of the row behind the policy, its place among all slots
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "SuffixLayout":
+        """On another device; the name and arguments are those by which accelerate moves a batch."""
+        batches = [slots.to(device, non_blocking=non_blocking) for slots in self.batches]
+        return SuffixLayout(self.policy_length, batches, self.taken.to(device, non_blocking=non_blocking))
 
     @classmethod
     def of(cls, policy_length: int, lengths: list[int]) -> "SuffixLayout":
@@ -43,10 +51,11 @@ class SuffixLayout:
 
 
 def similar_lengths(lengths: list[int]) -> list[list[int]]:
-    """Indices of the suffixes, shortest first, in batches whose longest is at most a third longer than the shortest."""
+    """Indices of the suffixes, shortest first, in batches whose longest is at most so many times the shortest."""
+    times = TIMES_AS_LONG["cuda" if torch.cuda.is_available() else "cpu"]
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batches and 3 * lengths[index] <= 4 * lengths[batches[-1][0]]:
+        if batches and lengths[index] <= times * lengths[batches[-1][0]]:
             batches[-1].append(index)
         else:
             batches.append([index])
@@ -115,9 +124,12 @@ def suffix_attention(
         return ordinary, None
     scale = scaling or query.shape[-1] ** -0.5
     length = suffix_layout.policy_length
+    # Autocast leaves queries and keys in float32, by the rotations, and values in 16 bits.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     policy = (query[:, :, :length], key[:, :, :length], value[:, :, :length])
-    attended = attend(*policy, scale).transpose(1, 2)
-    suffixes = [_attend_behind(policy, query, key, value, slots, scale) for slots in suffix_layout.batches]
+    with torch.autocast(value.device.type, enabled=False):
+        attended = attend(*policy, scale).transpose(1, 2)
+        suffixes = [_attend_behind(policy, query, key, value, slots, scale) for slots in suffix_layout.batches]
     rows = torch.cat(suffixes).index_select(0, suffix_layout.taken)  # [row - P, heads, size]
     return torch.cat([attended, rows[None]], 1), None
 
