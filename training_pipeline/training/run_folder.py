@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,9 +129,18 @@ def finish_run(
             "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name,
             "metrics": {name: value for name, value in metrics.items() if isinstance(value, int | float)},
             "history": trainer.state.log_history,
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "versions": installed_versions(),
         },
     )
+
+
+def installed_versions() -> dict[str, str]:
+    """Of the libraries that a training uses; one of 16 bits does without bitsandbytes."""
+    versions = {}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def draw_curves(path: Path, history: list[dict[str, float]], baseline_auroc: float) -> None:
