@@ -32,8 +32,8 @@ VOWELS = {
 def latin_spelling() -> list[tuple[str, str]]:
     """(what is replaced, by what), to be applied in this order: a consonant brings an `a`, which a sign replaces."""
     signs = {sign: sound for sound, (_, sign) in VOWELS.items()}
-    in_parts = [(parts, sign) for sign in signs if (parts := normalize("NFD", sign)) != sign]
     letters = {"அ": "a"} | {letter: sound for sound, (letter, _) in VOWELS.items() if letter}
+    in_parts = [(parts, whole) for whole in [*signs, *letters] if (parts := normalize("NFD", whole)) != whole]
     return [
         *in_parts,
         ("ஃ", ""),  # in front of ப it makes an f, which few words have

@@ -47,6 +47,24 @@ def test_logits_and_gradients_are_those_of_the_dense_mask(family):
         torch.testing.assert_close(fast_gradients[name], gradient, atol=1e-4, rtol=1e-3, msg=name)
 
 
+def test_under_autocast_it_multiplies_in_16_bits_forwards_and_backwards():
+    """As a GPU trains on a 4-bit base: float32 norms and rotations, 16-bit products."""
+    model = new_model("Llama")
+    logits, gradients = answers_and_gradients(model, by_suffix=False)
+    assert try_suffix_attention(model, pack_row(PREFIX, SUFFIXES), 1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, found_gradients = answers_and_gradients(model, by_suffix=True)
+    assert (found - logits).norm() < 0.1 * logits.norm()
+    for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.v_proj.weight"):
+        assert (found_gradients[name] - gradients[name]).norm() < 0.25 * gradients[name].norm(), name
+
+
+def test_a_layout_goes_to_another_device_whole():
+    layout = SuffixLayout.of(10, [3, 40, 1]).to("meta", non_blocking=True)
+    assert {tensor.device.type for tensor in [*layout.batches, layout.taken]} == {"meta"}
+    assert layout.policy_length == 10 and layout.taken.shape == (44,)
+
+
 def test_any_other_row_is_taken_as_before():
     """Ordinary rows, rows padded on the left, and packed rows with a mask: a merged model is scored again, say."""
     model = new_model("Llama")
