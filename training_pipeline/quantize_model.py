@@ -239,7 +239,7 @@ def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]]
             QuantizeConfig(bits=settings.bits, group_size=group_size, sym=True, desc_act=False),
             trust_remote_code=False,
         )
-        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration], batch_size=2)
+        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration])
         model.save(str(folder))
 
 
