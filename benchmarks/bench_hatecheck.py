@@ -6,9 +6,9 @@ a misspelling of another), stay in one part. The real scripts run: train_model.p
 on the validation part (temperature and threshold), then on the held-out part, beside the TF-IDF baseline.
 
 Reads   HATECHECK_CSV (test_suite_cases.csv), BASE_DIR (a chat model; when unset make_tiny_models.py makes a small one)
-Writes  stdout: Markdown. Took 160 s on one core with the demo's base; docs/results.md has it.
+Writes  stdout: Markdown. Took 35 minutes on one busy core with SmolLM2; docs/results.md has it.
 
-    HATECHECK_CSV=test_suite_cases.csv BASE_DIR=artifacts/demo/base-llm python benchmarks/bench_hatecheck.py
+    HATECHECK_CSV=test_suite_cases.csv BASE_DIR=artifacts/smollm2 python benchmarks/bench_hatecheck.py
 """
 
 import csv
