@@ -23,12 +23,11 @@ SETTINGS_COPIES = (
 
 PROGRESS_COPIES = ("data_preparation/raw/progress.py", "training_pipeline/guard/progress.py")
 WHOLE_MODEL_COPIES = ("docker/detector/whole_model.py", "training_pipeline/guard/whole_model.py")
-
-
 WINDOW_COPIES = ("docker/detector/text_windows.py", "training_pipeline/guard/text_windows.py")
+KERNEL_COPIES = ("docker/detector/gptq_kernel.py", "training_pipeline/guard/gptq_kernel.py")
 
 
-@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES, WHOLE_MODEL_COPIES, WINDOW_COPIES])
+@pytest.mark.parametrize("copies", [SETTINGS_COPIES, PROGRESS_COPIES, WHOLE_MODEL_COPIES, WINDOW_COPIES, KERNEL_COPIES])
 def test_what_two_folders_need_alike_is_alike_in_both(copies, repo):
     assert len({(repo / copy).read_text(encoding="utf-8") for copy in copies}) == 1
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
-from detector.device import config_with_kernel
+from detector.gptq_kernel import chosen_kernel, config_with_kernel, with_kernel
 from detector.packed_rows import PackedRow, UnpackableAttention, cut_to_budget, packed_attention, packed_layout
 from detector.prompt import ScoringPrompt, UnusableModel, build_prompt, content_ids, read_scoring
 from detector.whole_model import UnusableFolder, check_tokenizer, check_weights, load_whole
@@ -216,14 +216,15 @@ def load_chat_model(
         check_tokenizer(model_dir)
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         prompt = build_prompt(tokenizer, scoring)
+        kernel = chosen_kernel(model_dir, device, gptq_backend)
         model = load_whole(
             AutoModelForCausalLM,
             model_dir,
-            config=config_with_kernel(model_dir, device, gptq_backend),
+            config=config_with_kernel(model_dir, kernel),
             dtype=getattr(torch, dtype),
             attn_implementation="sdpa",
             device_map={"": device},
         )
     except (UnusableFolder, ImportError, OSError, ValueError, KeyError) as error:
         raise UnusableModel(str(error)) from error
-    return ChatModel(model.eval(), prompt, tokens_a_row)
+    return ChatModel(with_kernel(model, kernel, model.dtype).eval(), prompt, tokens_a_row)

@@ -3,18 +3,12 @@
 GPTQModel's own choice of kernel on a GPU is compiled at first use and loaded from a cache folder: Machete, Marlin and
 ExLlama V2 by nvcc, Triton's by a C compiler. A sealed container has neither compiler, nor a writable folder that
 programs may be loaded from. The torch kernel needs neither, once torch.compile and its Triton dequantisation are off;
-on packed rows of thousands of tokens, dequantising is little of the work. All kernels for the CPU come compiled with
-torch.
+on packed rows of thousands of tokens, dequantising is little of the work.
 """
 
 import ctypes
 import logging
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -87,14 +81,3 @@ def cpu_has_bfloat16() -> bool:
 
     checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(check is not None and check() for check in checks)
-
-
-def config_with_kernel(model_dir: Path, device: str, kernel: str) -> "PretrainedConfig":
-    """The folder's model config; a GPTQ model's names the kernel, any other is as it was read."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-    quantization = getattr(config, "quantization_config", None) or {}
-    if quantization.get("quant_method") == "gptq":
-        quantization["backend"] = "torch" if kernel == "auto" and device.startswith("cuda") else kernel
-    return config

@@ -31,8 +31,8 @@ class DetectorSettings(ModelFolders):
     gptq_backend: str = Field(
         "auto",
         pattern="^(auto|torch|triton|exllama_v2|marlin|machete)$",
-        description="kernel of a GPTQ model: auto and torch compile nothing; triton needs a C compiler at run time, "
-        "exllama_v2, marlin and machete need nvcc",
+        description="kernel of a GPTQ model: auto and torch compile nothing; auto dequantises once on a CPU with the "
+        "memory; triton needs a C compiler at run time, exllama_v2, marlin and machete need nvcc",
     )
     batch_size: int = Field(32, ge=1, le=1024, description="images captioned and scored together")
     threshold: float | None = Field(None, ge=0, le=1, description="label 1 from here on; scoring.json's when unset")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
+from guard.gptq_kernel import chosen_kernel, config_with_kernel, with_kernel
 from guard.output_files import script_name
 from guard.whole_model import UnusableFolder, check_tokenizer, check_weights, has_weights, load_whole, weight_files
 
@@ -73,6 +74,7 @@ def share_cpus() -> None:
     # oneDNN keeps 1,024 compiled products, but packed rows hardly ever have a length twice: 500 training steps grew a
     # process from 3.4 to 7.6 GB, with 100 kept it stayed at 4.6.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
+    os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # gptqmodel would compile what unpacks a weight, by g++
     if (os.cpu_count() or 1) <= 2:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # gptqmodel's loader asks for two and dies on fewer
 
@@ -148,12 +150,16 @@ def load_guard_model(model_dir: Path, dtype: Dtype) -> "PreTrainedModel":
     """A guard model for scoring, 16-bit or GPTQ, that multiplies in `dtype`."""
     import torch
 
-    return load_model(
+    device = 0 if torch.cuda.is_available() else "cpu"
+    kernel = chosen_kernel(model_dir, str(device))
+    model = load_model(
         model_dir,
+        config=config_with_kernel(model_dir, kernel),
         dtype=compute_dtype(dtype),
         attn_implementation="sdpa",
-        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+        device_map={"": device},
     )
+    return with_kernel(model, kernel, compute_dtype(dtype))
 
 
 def load_model(model_dir: Path, **options: Any) -> "PreTrainedModel":

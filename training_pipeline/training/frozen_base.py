@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from guard.gptq_kernel import free_memory
 from guard.model_folder import load_model
 from guard.output_files import script_name
 from guard.whole_model import DOWNLOAD, listed
@@ -62,9 +63,7 @@ def refuse_other_shapes(base: "PreTrainedModel", model_dir: Path) -> None:
 
 def fits_dequantised(base: "PreTrainedModel", dtype: torch.dtype) -> bool:
     """Whether half of the free memory holds the weights in `dtype`; the rest is for the training itself."""
-    import psutil
-
-    needed, free = base.num_parameters() * dtype.itemsize, psutil.virtual_memory().available
+    needed, free = base.num_parameters() * dtype.itemsize, free_memory()
     if needed <= free / 2:
         return True
     print(

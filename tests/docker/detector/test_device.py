@@ -6,7 +6,9 @@ import shutil
 import pytest
 import torch
 
-from detector.device import config_with_kernel, pick_dtype
+from detector import gptq_kernel
+from detector.device import pick_dtype
+from detector.gptq_kernel import DEQUANTISED, chosen_kernel, config_with_kernel, with_kernel
 
 GROUP = 32  # inputs that share a scale of a GPTQ layer
 
@@ -77,13 +79,13 @@ def probabilities(run_script, gptq_dir, models, memes_dir, kernel, **environment
     return [float(line.split()[0]) for line in done.stdout.splitlines()], stderr
 
 
-def test_both_kernels_for_the_cpu_agree_and_need_no_compiler(run_script, gptq_dir, models, memes_dir):
+def test_dequantised_weights_and_the_torch_kernel_agree_and_need_no_compiler(run_script, gptq_dir, models, memes_dir):
     """Without `compile_nothing` the torch kernel asks for g++, finds none on an empty PATH, and no meme is scored."""
-    chosen, chosen_stderr = probabilities(run_script, gptq_dir, models, memes_dir, "auto", PATH="/none")
+    dequantised, _ = probabilities(run_script, gptq_dir, models, memes_dir, "auto", PATH="/none")
     torch_only, torch_stderr = probabilities(run_script, gptq_dir, models, memes_dir, "torch", PATH="/none")
-    assert len(set(chosen)) > 1
-    assert torch_only == pytest.approx(chosen, abs=0.02)
-    assert "`TorchLinear`" in torch_stderr and "`TorchLinear`" not in chosen_stderr
+    assert len(set(dequantised)) > 1
+    assert torch_only == pytest.approx(dequantised, abs=0.02)
+    assert "`TorchLinear`" in torch_stderr
 
 
 def test_a_kernel_that_cannot_run_here_is_refused_by_name(run_script, gptq_dir, models):
@@ -92,8 +94,43 @@ def test_a_kernel_that_cannot_run_here_is_refused_by_name(run_script, gptq_dir, 
     assert b"Triton" in refused.stderr and b"cpu" in refused.stderr and b"Traceback" not in refused.stderr
 
 
-def test_auto_on_a_gpu_is_the_kernel_without_run_time_compilation(gptq_dir, llm_dir):
-    assert config_with_kernel(gptq_dir, "cuda:0", "auto").quantization_config["backend"] == "torch"
-    assert config_with_kernel(gptq_dir, "cuda:0", "marlin").quantization_config["backend"] == "marlin"
-    assert config_with_kernel(gptq_dir, "cpu", "auto").quantization_config["backend"] == "auto"
-    assert getattr(config_with_kernel(llm_dir, "cuda:0", "torch"), "quantization_config", None) is None
+def test_auto_is_what_compiles_nothing_and_on_a_cpu_dequantises_where_memory_allows(gptq_dir, monkeypatch):
+    assert chosen_kernel(gptq_dir, "cuda:0") == "torch"
+    assert chosen_kernel(gptq_dir, "cuda:0", "marlin") == chosen_kernel(gptq_dir, "cpu", "marlin") == "marlin"
+    assert chosen_kernel(gptq_dir, "cpu") == DEQUANTISED
+    size = sum(path.stat().st_size for path in gptq_dir.glob("*.safetensors"))
+    monkeypatch.setattr(gptq_kernel, "free_memory", lambda: 8 * size - 1)
+    assert chosen_kernel(gptq_dir, "cpu") == "auto"
+
+
+def test_a_control_group_bounds_the_free_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(gptq_kernel, "CGROUP", tmp_path)
+    machine = gptq_kernel.free_memory()
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert gptq_kernel.free_memory() > machine / 2
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert gptq_kernel.free_memory() == 4000
+
+
+def test_the_config_names_the_kernel_of_a_gptq_model_alone(gptq_dir, llm_dir):
+    assert config_with_kernel(gptq_dir, "auto").quantization_config["backend"] == "auto"
+    assert config_with_kernel(gptq_dir, DEQUANTISED).quantization_config["backend"] == "torch"
+    assert getattr(config_with_kernel(llm_dir, DEQUANTISED), "quantization_config", None) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dequantised_layers_are_plain_and_multiply_as_gptqmodels_torch_kernel(gptq_dir, dtype, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
+    config = config_with_kernel(gptq_dir, DEQUANTISED)
+    model = AutoModelForCausalLM.from_pretrained(gptq_dir, config=config, dtype=dtype, device_map="cpu").eval()
+    row = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        expected = model(row).logits.float()
+        plain = with_kernel(model, DEQUANTISED, dtype)
+        found = plain(row).logits.float()
+    assert {type(layer) for layer in plain.modules() if hasattr(layer, "in_features")} == {torch.nn.Linear}
+    assert {parameter.dtype for parameter in plain.parameters()} == {dtype}
+    assert (found - expected).norm() < (0.03 if dtype == torch.bfloat16 else 1e-3) * expected.norm()

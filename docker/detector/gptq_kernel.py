@@ -1,0 +1,64 @@
+"""What a GPTQ model's products are computed by: a kernel of GPTQModel's, or on CPUs plain products of 16-bit weights.
+
+GPTQModel's kernels for CPUs unpack the weights at every product. Dequantised once they take the memory of the 16-bit
+model and its time: SmolLM2-135M scored 13.5 views a second so on one core, 3.8 by the torch kernel, 1.8 by PyTorch's
+int4 product, which `auto` is where memory is short, and which rounds on its own besides.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+DEQUANTISED = "dequantised"
+# From 4 bits to 16; what is not quantised grows by less.
+GROWTH = 4
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def chosen_kernel(model_dir: Path, device: str, requested: str = "auto") -> str:
+    """`requested`; for `auto`, which compiles nothing, the torch kernel on a GPU, on a CPU `dequantised` if it fits."""
+    if requested != "auto":
+        return requested
+    if device != "cpu":
+        return "torch"
+    needed = GROWTH * sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
+    return DEQUANTISED if needed <= free_memory() / 2 else "auto"
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: what the machine has left, or less if its control group ends sooner."""
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    try:
+        limit, used = ((CGROUP / f"memory.{name}").read_text(encoding="utf-8") for name in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # another kind of control groups, or no limit: "max"
+        return free
+
+
+def config_with_kernel(model_dir: Path, kernel: str) -> "PretrainedConfig":
+    """The folder's model config; a GPTQ model's names the kernel, any other is as it was read."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+    quantization = getattr(config, "quantization_config", None) or {}
+    if quantization.get("quant_method") == "gptq":
+        quantization["backend"] = "torch" if kernel == DEQUANTISED else kernel
+    return config
+
+
+def with_kernel(model: "PreTrainedModel", kernel: str, dtype: "torch.dtype") -> "PreTrainedModel":
+    """The model as it was loaded or, for `dequantised`, a GPTQ model with plain linear layers of `dtype`."""
+    if kernel != DEQUANTISED or getattr(model.config, "quantization_config", None) is None:
+        return model
+    from gptqmodel.nn_modules.qlinear.torch import dequantize_model
+    from torch import nn
+
+    dequantize_model(model)
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            layer.to(dtype)
+    return model
