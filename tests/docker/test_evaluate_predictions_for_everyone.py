@@ -7,7 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from made_up_run import HOSTILE_NAME, SCRIPT_TEXT, evidence, meme_evidence, sample_memes, write_run
+from made_up_run import HOSTILE_NAME, SCRIPT_TEXT, evidence, meme_evidence, sample_memes, with_categories, write_run
 
 REPORT = "docker/evaluate_predictions.py"
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium (apt install chromium)")
@@ -165,7 +165,8 @@ def test_without_labels_the_slider_says_how_many_are_flagged(visit, run_script, 
 def test_screenshot_for_the_readme(visit, run_script, repo, tmp_path):
     """REPORT_SCREENSHOT=docs/report.webp: the top of the page and the gallery, light beside dark."""
     memes = sample_memes(repo)
-    settings = write_run(tmp_path, meme_evidence(memes), memes) | {"TITLE": "Sample memes with made-up scores"}
+    evidence = with_categories(meme_evidence(memes))
+    settings = write_run(tmp_path, evidence, memes) | {"TITLE": "Sample memes with made-up scores"}
     assert run_script(REPORT, settings).returncode == 0
     halves = []
     for scheme, place in (("light", "#summary"), ("dark", "#gallery")):
