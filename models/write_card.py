@@ -171,18 +171,17 @@ def functionalities(reports: dict[str, dict]) -> list[str]:
 
 def provenance(training: dict) -> list[str]:
     run = training["run"]
-    memes = run["batch_size"] * run["gradient_accumulation"] * training["processes"]
+    memes = run["batch_size"] * training["processes"]
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     return [
         "## How it was made",
         "",
         "    make wheel && HATECHECK_CSV=test_suite_cases.csv models/train_guard.sh",
         "",
-        f"LoRA on `datasets/v3`, `v4` and `v5` together: {run['max_steps']} steps of {memes} memes, one view of each,",
-        f"rank {run['lora_r']}, learning rate {run['learning_rate']:g}, seed {run['seed']} (fingerprint of the rows "
-        f"{run['dataset']}, of the base's weights",
-        f"{run['base_weights']}); {versions}.",
-        "A meme's Tamil is asked in Latin letters; the chat template spells it.",
+        "LoRA on `datasets/v3`, `v4` and `v5` in the stages of that script: English, all four languages, Malay and",
+        f"Tamil, all four twice more. The last: {run['max_steps']} steps of {memes} memes, one view of each, rank "
+        f"{run['lora_r']}, learning rate {run['learning_rate']:g}, seed {run['seed']}",
+        f"(fingerprint of the rows {run['dataset']}, of the base's weights {run['base_weights']}); {versions}.",
     ]
 
 
