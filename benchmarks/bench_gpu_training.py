@@ -5,7 +5,7 @@ by suffix instead of a dense mask, products of all suffixes at once, no casts. E
 same adapters; the last ten are told. The losses say that all train alike.
 
 Reads   MODEL_DIR (a chat model, such as artifacts/smollm2), DATASET_DIR
-Writes  stdout: Markdown; docs/results.md has it. Two minutes on an H200.
+Writes  stdout: Markdown; docs/results.md has it. Some three minutes on an H200.
 
     MODEL_DIR=artifacts/smollm2 python benchmarks/bench_gpu_training.py
 """

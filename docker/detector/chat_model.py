@@ -216,7 +216,7 @@ def load_chat_model(
         check_tokenizer(model_dir)
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         prompt = build_prompt(tokenizer, scoring)
-        kernel = chosen_kernel(model_dir, device, gptq_backend)
+        kernel = chosen_kernel(model_dir, device, getattr(torch, dtype), gptq_backend)
         model = load_whole(
             AutoModelForCausalLM,
             model_dir,
@@ -227,4 +227,4 @@ def load_chat_model(
         )
     except (UnusableFolder, ImportError, OSError, ValueError, KeyError) as error:
         raise UnusableModel(str(error)) from error
-    return ChatModel(with_kernel(model, kernel, model.dtype).eval(), prompt, tokens_a_row)
+    return ChatModel(with_kernel(model, kernel, getattr(torch, dtype)).eval(), prompt, tokens_a_row)

@@ -68,7 +68,9 @@ def test_a_second_run_keeps_the_folder(quantised_run, merged_run, dataset_dir, r
 
 
 def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tmp_path):
-    """A chat model without policy gets it first; its folder then serves as any other."""
+    """A chat model without policy gets it first; its folder then serves as any other, dequantised on a CPU."""
+    from guard.model_folder import load_guard_model
+
     plain = tmp_path / "plain"
     shutil.copytree(base_dir, plain, ignore=shutil.ignore_patterns("scoring.json"))
     done = run_script(
@@ -89,6 +91,7 @@ def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tm
     assert not (plain / "scoring.json").exists()
     assert json.loads((tmp_path / "q8" / "quantization.json").read_text())["cost"]["largest_difference"] < 0.02
     assert json.loads((tmp_path / "q8" / "config.json").read_text())["quantization_config"]["bits"] == 8
+    assert not hasattr(load_guard_model(tmp_path / "q8", "float32").config, "quantization_config")
     assert done.stdout.count(b"\n") == 1 and b"192 views to calibrate on" in done.stderr
 
 

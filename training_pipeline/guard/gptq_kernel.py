@@ -1,8 +1,8 @@
 """What a GPTQ model's products are computed by: a kernel of GPTQModel's, or on CPUs plain products of 16-bit weights.
 
 GPTQModel's kernels for CPUs unpack the weights at every product. Dequantised once they take the memory of the 16-bit
-model and its time: on a core with AMX, SmolLM2-135M scored 13.5 views a second so, 3.8 by the torch kernel, and 1.8 by
-PyTorch's int4 product, which `auto` is where memory is short, and which rounds on its own besides.
+model and its time. By hand, in two runs on a busy core with AMX, SmolLM2-135M scored 13.5 views a second so, 3.8 by the
+torch kernel, and 1.8 by PyTorch's int4 product, which `auto` is where memory is short, and which rounds on its own.
 """
 
 from pathlib import Path
@@ -13,18 +13,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DEQUANTISED = "dequantised"
-# From 4 bits to 16; what is not quantised grows by less.
-GROWTH = 4
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def chosen_kernel(model_dir: Path, device: str, requested: str = "auto") -> str:
+def chosen_kernel(model_dir: Path, device: str, dtype: "torch.dtype", requested: str = "auto") -> str:
     """`requested`; for `auto`, which compiles nothing, the torch kernel on a GPU, on a CPU `dequantised` if it fits."""
     if requested != "auto":
         return requested
     if device != "cpu":
         return "torch"
-    needed = GROWTH * sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
+    # A byte holds two weights of 4 bits; what has more bits grows by less.
+    needed = 2 * dtype.itemsize * sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
     return DEQUANTISED if needed <= free_memory() / 2 else "auto"
 
 
@@ -52,7 +51,8 @@ def config_with_kernel(model_dir: Path, kernel: str) -> "PretrainedConfig":
 
 def with_kernel(model: "PreTrainedModel", kernel: str, dtype: "torch.dtype") -> "PreTrainedModel":
     """The model as it was loaded or, for `dequantised`, a GPTQ model with plain linear layers of `dtype`."""
-    if kernel != DEQUANTISED or getattr(model.config, "quantization_config", None) is None:
+    quantization = getattr(model.config, "quantization_config", None)
+    if kernel != DEQUANTISED or getattr(quantization, "quant_method", None) != "gptq":
         return model
     from gptqmodel.nn_modules.qlinear.torch import dequantize_model
     from torch import nn

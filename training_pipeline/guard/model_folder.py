@@ -151,7 +151,7 @@ def load_guard_model(model_dir: Path, dtype: Dtype) -> "PreTrainedModel":
     import torch
 
     device = 0 if torch.cuda.is_available() else "cpu"
-    kernel = chosen_kernel(model_dir, str(device))
+    kernel = chosen_kernel(model_dir, str(device), compute_dtype(dtype))
     model = load_model(
         model_dir,
         config=config_with_kernel(model_dir, kernel),

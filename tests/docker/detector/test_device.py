@@ -95,12 +95,23 @@ def test_a_kernel_that_cannot_run_here_is_refused_by_name(run_script, gptq_dir, 
 
 
 def test_auto_is_what_compiles_nothing_and_on_a_cpu_dequantises_where_memory_allows(gptq_dir, monkeypatch):
-    assert chosen_kernel(gptq_dir, "cuda:0") == "torch"
-    assert chosen_kernel(gptq_dir, "cuda:0", "marlin") == chosen_kernel(gptq_dir, "cpu", "marlin") == "marlin"
-    assert chosen_kernel(gptq_dir, "cpu") == DEQUANTISED
+    half, whole = torch.bfloat16, torch.float32
+    assert chosen_kernel(gptq_dir, "cuda:0", half) == "torch"
+    assert {chosen_kernel(gptq_dir, device, half, "marlin") for device in ("cuda:0", "cpu")} == {"marlin"}
+    assert chosen_kernel(gptq_dir, "cpu", whole) == DEQUANTISED
     size = sum(path.stat().st_size for path in gptq_dir.glob("*.safetensors"))
+    monkeypatch.setattr(gptq_kernel, "free_memory", lambda: 8 * size)
+    assert (chosen_kernel(gptq_dir, "cpu", half), chosen_kernel(gptq_dir, "cpu", whole)) == (DEQUANTISED, "auto")
     monkeypatch.setattr(gptq_kernel, "free_memory", lambda: 8 * size - 1)
-    assert chosen_kernel(gptq_dir, "cpu") == "auto"
+    assert chosen_kernel(gptq_dir, "cpu", half) == "auto"
+
+
+def test_the_container_loads_a_gptq_model_dequantised(gptq_dir, monkeypatch):
+    from detector.chat_model import load_chat_model
+
+    monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
+    model = load_chat_model(gptq_dir, "cpu", "float32", 4096).model
+    assert {type(layer) for layer in model.modules() if hasattr(layer, "in_features")} == {torch.nn.Linear}
 
 
 def test_a_control_group_bounds_the_free_memory(monkeypatch, tmp_path):
