@@ -102,7 +102,7 @@ def changed_parts(name: str) -> Iterator[None]:
         if name in TIMES:
             changes.enter_context(mock.patch.dict(suffix_attention.TIMES_AS_LONG, cuda=TIMES[name]))
         if "peft's" in name:
-            changes.enter_context(mock.patch.object(train_model, "multiplies_as_loaded", lambda settings: False))
+            changes.enter_context(mock.patch("training.lora_linear.multiplies_as_loaded", lambda base_bits: False))
         if "dense mask" in name:
             changes.enter_context(mock.patch.object(suffix_attention, "try_suffix_attention", lambda *_: False))
         yield

@@ -231,13 +231,12 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
     `memes` are those to be trained on.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig
 
     from guard.packed_rows import LARGEST_DIFFERENCE, check_packable, pack_row, prove_packable
     from guard.suffix_attention import try_suffix_attention
     from training.frozen_base import load_frozen_base
-    from training.lora_linear import speed_up_adapters
+    from training.lora_linear import fresh_adapters, multiplies_as_loaded, speed_up_adapters
 
     longest = len(prompt.prefix_ids) + prompt.max_text_tokens + len(prompt.suffix_ids)
     if settings.packed_rows:
@@ -249,28 +248,13 @@ def load_lora_model(settings: Settings, prompt: "GuardPrompt", memes: list["Enco
         batch = [suffix for meme in memes[: settings.batch_size] for suffix in meme.suffixes]
         prove_packable(base, prompt.prefix_ids, batch, dtype)
         try_suffix_attention(base, pack_row(prompt.prefix_ids, batch), LARGEST_DIFFERENCE[dtype])
-    fresh = LoraConfig(
-        r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    if settings.start_lora_dir:
-        with refused_folder(settings.start_lora_dir, "START_LORA_DIR"):
-            model = load_adapter(base, settings.start_lora_dir, is_trainable=True)
-    else:
-        model = get_peft_model(base, fresh)
-    if multiplies_as_loaded(settings):
+    if not settings.start_lora_dir:
+        return fresh_adapters(base, settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.base_bits)
+    with refused_folder(settings.start_lora_dir, "START_LORA_DIR"):
+        model = load_adapter(base, settings.start_lora_dir, is_trainable=True)
+    if multiplies_as_loaded(settings.base_bits):
         speed_up_adapters(model)
     return model
-
-
-def multiplies_as_loaded(settings: Settings) -> bool:
-    """Whether all but the adapters is in the type already, and these cast for themselves: else autocast has to."""
-    import torch
-
-    return settings.base_bits == 16 or not torch.cuda.is_available()
 
 
 def make_trainer(
@@ -308,6 +292,8 @@ def training_arguments(settings: Settings) -> "TrainingArguments":
     import torch
     from transformers import TrainingArguments
 
+    from training.lora_linear import multiplies_as_loaded
+
     dtype, on_gpu = compute_dtype(settings.dtype), torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(settings.output_dir),
@@ -333,7 +319,7 @@ def training_arguments(settings: Settings) -> "TrainingArguments":
         report_to=settings.report_to,
         remove_unused_columns=False,
         label_names=["labels"],
-        bf16=not multiplies_as_loaded(settings) and dtype == torch.bfloat16,
+        bf16=not multiplies_as_loaded(settings.base_bits) and dtype == torch.bfloat16,
         fp16=on_gpu and dtype == torch.float16,
         use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,

@@ -5,10 +5,32 @@ output. Here the adapter is more columns of the base's product, in the type of t
 reach the float32 parameters.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+def fresh_adapters(base: "PreTrainedModel", rank: int, alpha: int, dropout: float, base_bits: int) -> "PeftModel":
+    """The frozen base with untrained LoRA adapters on all its linear layers."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    model: PeftModel = get_peft_model(base, config)
+    if multiplies_as_loaded(base_bits):
+        speed_up_adapters(model)
+    return model
+
+
+def multiplies_as_loaded(base_bits: int) -> bool:
+    """Whether all but the adapters is in the type already, and these cast for themselves: else autocast has to."""
+    return base_bits == 16 or not torch.cuda.is_available()
 
 
 def speed_up_adapters(model: nn.Module) -> int:

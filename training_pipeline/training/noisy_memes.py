@@ -19,6 +19,8 @@ from memes.rows import MemeRow
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+    from training.parallel_texts import ParallelTexts
+
 LOST_SPACE, SWAPPED_LETTER, LOST_WORD, WATERMARK = 0.2, 0.04, 0.12, 0.15
 CAPITALS = 0.5  # memes are set in capitals, which written text hardly ever is
 LOOK_ALIKES = {
@@ -89,15 +91,15 @@ class NoisyMemes(Dataset[EncodedMeme]):
 
 
 class CountEpochs(TrainerCallback):
-    """Tells the memes which epoch it is; a resumed run begins inside one."""
+    """Tells what is drawn anew every epoch which epoch it is; a resumed run begins inside one."""
 
-    def __init__(self, memes: NoisyMemes) -> None:
-        self.memes = memes
+    def __init__(self, drawn: "NoisyMemes | ParallelTexts") -> None:
+        self.drawn = drawn
 
     def on_epoch_begin(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
-        self.memes.epoch = int((state.epoch or 0) + 1e-6)
+        self.drawn.epoch = int((state.epoch or 0) + 1e-6)
 
 
 def as_read_by_ocr(text: str, language: str | None, choice: random.Random) -> str:

@@ -1,0 +1,239 @@
+"""Teach a chat LLM a data set's languages by its own translations, before it learns to judge in them.
+
+A small model knows English above all. A data set of this project says each meme in several languages: LoRA adapters
+learn to translate these texts into English (and some of them back), which tells more about every word than a verdict
+does. train_model.py then goes on from the adapters (START_LORA_DIR). docs/results.md has what it is worth.
+
+Reads   MODEL_DIR (as train_model.py gets it: spelling and limits are its policy's), DATASET_DIR
+Writes  OUTPUT_DIR: the adapter, training.json (settings, held-out loss before and after), checkpoint-N/. A run that was
+        killed goes on from the last; a finished one is not repeated.
+
+    MODEL_DIR=artifacts/base DATASET_DIR=datasets/v3,datasets/v4,datasets/v5 OUTPUT_DIR=artifacts/translations \\
+        python training_pipeline/learn_translations.py
+    MODEL_DIR=artifacts/base START_LORA_DIR=artifacts/translations python training_pipeline/train_model.py
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field
+
+from guard.model_folder import (
+    DTYPE_MEANING,
+    MAX_TEXT_TOKENS,
+    TRAINING_FILE,
+    Dtype,
+    check_model_folder,
+    compute_dtype,
+    number_where_one,
+    share_cpus,
+    weights_fingerprint,
+)
+from guard.output_files import claim_stdout, explained_write_errors, write_json
+from guard.script_settings import ScriptSettings
+from memes.defaults import existing_paths, named_paths
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
+
+    from memes.rows import MemeRow
+    from training.parallel_texts import Pair, ParallelTexts
+    from training.run_folder import Run
+
+# What must be the same for a run to be taken up again.
+RUN_IDENTITY = (
+    *("languages", "epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation", "lora_r"),
+    *("lora_alpha", "max_text_tokens", "base_bits", "seed", "dtype"),
+)
+# Held-out pairs of each language on which the loss is told.
+MEASURED_PAIRS = 200
+
+
+class Settings(ScriptSettings):
+    model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
+    dataset_dir: Annotated[str, AfterValidator(existing_paths)] = Field(
+        description="folder of a data set with translations that clean_dataset.py wrote, several with commas"
+    )
+    output_dir: Path = Field(description="folder that gets the adapter and its checkpoints")
+    languages: str = Field("", description="languages that are learnt beside English, with commas; unset: all")
+    epochs: float = Field(2.0, gt=0, description="passes over the pairs")
+    max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate (linear warm-up, cosine decay)")
+    batch_size: int = Field(16, ge=1, description="pairs a batch")
+    gradient_accumulation: int = Field(1, ge=1, description="batches an optimizer step")
+    lora_r: int = Field(16, ge=1, description="rank of the adapters; train_model.py keeps it")
+    lora_alpha: int = Field(32, ge=1, description="scale of the adapters is LORA_ALPHA / LORA_R")
+    max_text_tokens: int = Field(MAX_TEXT_TOKENS, ge=8, description="token limit of a text; longer ones are cut")
+    save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints")
+    seed: int = Field(1, description="seed of the adapters, the order of pairs and their directions")
+    base_bits: Annotated[Literal[4, 16], BeforeValidator(number_where_one)] = Field(
+        4, description="bits of the frozen base: 4 (NF4) for what would not fit else, 16 for small models and CPUs"
+    )
+    dtype: Dtype = Field("auto", description=DTYPE_MEANING)
+
+
+def main() -> None:
+    settings = Settings.read(__doc__)
+    results = claim_stdout()
+    share_cpus()
+    import torch
+    from accelerate import PartialState
+
+    from memes.rows import UnusableRows
+    from training.run_folder import open_run
+    from training.splits import read_splits
+
+    check_model_folder(settings.model_dir)
+    wanted = ",".join(["en", settings.languages]) if settings.languages else ""
+    try:
+        splits = read_splits(named_paths(settings.dataset_dir), False, settings.seed, wanted)
+    except UnusableRows as error:
+        raise SystemExit(f"learn_translations.py: {error}") from error
+    pairs = checked_pairs(settings, splits)
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
+        run = open_run(settings.output_dir, run_identity(settings, splits))
+    if run.is_finished:
+        print(
+            f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
+            file=results,
+        )
+        return
+    try:
+        with explained_write_errors(settings.output_dir):
+            summary = train(settings, pairs, run)
+    except ValueError as error:
+        raise SystemExit(f"learn_translations.py: MODEL_DIR={settings.model_dir}: {error}") from error
+    if summary:
+        print(summary, file=results)
+
+
+def checked_pairs(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict[str, list["Pair"]]:
+    """The pairs of the train and the validation split; SystemExit where one of them has none."""
+    from training.parallel_texts import translation_pairs
+
+    pairs = {name: translation_pairs(splits[name]) for name in ("train", "validation")}
+    for name, found in pairs.items():
+        if not found:
+            raise SystemExit(
+                f"learn_translations.py: DATASET_DIR={settings.dataset_dir} has no translations in its {name} split: "
+                "no row whose id is another row's with a language and `_` in front; translate_data.py makes them"
+            )
+    return pairs
+
+
+def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict[str, Any]:
+    from training.splits import rows_fingerprint
+
+    return {
+        "task": "translation",
+        **{name: getattr(settings, name) for name in RUN_IDENTITY},
+        "base_weights": weights_fingerprint(settings.model_dir),
+        "dataset": rows_fingerprint(splits),
+    }
+
+
+def train(settings: Settings, pairs: dict[str, list["Pair"]], run: "Run") -> str | None:
+    """Train, save and return the line that says what came of it; None in all processes but the first."""
+    from guard.template import load_guard_prompt
+    from training.parallel_texts import SHARE_OUT_OF_PIVOT, ParallelTexts
+    from training.run_folder import CarryQuestion, installed_versions
+
+    prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
+    texts = ParallelTexts(prompt, pairs["train"], settings.seed, SHARE_OUT_OF_PIVOT)
+    languages = sorted({pair.language for pair in pairs["validation"]})
+    held_out = {
+        language: ParallelTexts(prompt, of_language(pairs["validation"], language), settings.seed, 0)
+        for language in languages
+    }
+    trainer = make_trainer(settings, texts, held_out)
+    trainer.add_callback(CarryQuestion(prompt, scoring))
+    before = losses(trainer, languages)
+    print(f"{len(texts):,} pairs; held-out loss a token, before: {told(before)}", file=sys.stderr)
+    trainer.train(resume_from_checkpoint=run.last_checkpoint)
+    after = losses(trainer, languages)
+    trainer.save_model(str(run.output_dir))
+    if not trainer.is_world_process_zero():
+        return None
+    record = {"run": run.identity, "pairs": len(texts), "loss_before": before, "loss_after": after}
+    write_json(run.output_dir / TRAINING_FILE, {**record, "versions": installed_versions()})
+    return (
+        f"wrote {settings.output_dir}: held-out loss a token into English, before and after {len(texts):,} pairs: "
+        f"{told(before)}; {told(after)}"
+    )
+
+
+def of_language(pairs: list["Pair"], language: str) -> list["Pair"]:
+    return [pair for pair in pairs if pair.language == language][:MEASURED_PAIRS]
+
+
+def losses(trainer: "Trainer", languages: list[str]) -> dict[str, float]:
+    found = trainer.evaluate()
+    return {language: round(found[f"eval_{language}_loss"], 4) for language in languages}
+
+
+def told(losses: dict[str, float]) -> str:
+    return ", ".join(f"{language} {loss:.2f}" for language, loss in losses.items())
+
+
+def make_trainer(settings: Settings, texts: "ParallelTexts", held_out: dict[str, "ParallelTexts"]) -> "Trainer":
+    import torch
+    from transformers import DataCollatorForSeq2Seq, Trainer
+
+    from training.frozen_base import load_frozen_base
+    from training.lora_linear import fresh_adapters
+    from training.noisy_memes import CountEpochs
+    from training.run_folder import TellProgress
+
+    torch.manual_seed(settings.seed)
+    base = load_frozen_base(settings.model_dir, compute_dtype(settings.dtype), settings.base_bits)
+    tokenizer = texts.prompt.tokenizer
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, and its loss left out
+    return Trainer(
+        model=fresh_adapters(base, settings.lora_r, settings.lora_alpha, 0.0, settings.base_bits),
+        args=training_arguments(settings),
+        train_dataset=texts,
+        eval_dataset=held_out,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
+        callbacks=[CountEpochs(texts), TellProgress()],
+    )
+
+
+def training_arguments(settings: Settings) -> "TrainingArguments":
+    import torch
+    from transformers import TrainingArguments
+
+    from training.lora_linear import multiplies_as_loaded
+
+    dtype, on_gpu = compute_dtype(settings.dtype), torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(settings.output_dir),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        weight_decay=0.0,
+        seed=settings.seed,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        logging_steps=10,
+        report_to="none",
+        remove_unused_columns=False,
+        bf16=not multiplies_as_loaded(settings.base_bits) and dtype == torch.bfloat16,
+        fp16=on_gpu and dtype == torch.float16,
+        use_cpu=not on_gpu,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+
+
+if __name__ == "__main__":
+    main()
