@@ -36,8 +36,8 @@ Stage = tuple[str, str, dict, str]  # name, script, settings, what it writes bel
 
 # Two processes of one thread each: on two cores 1.7 times the rows a second of one process of two threads.
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
-# Some six minutes, by the type that the processor multiplies in: in float32 a step takes three times as long. That is far
-# from a detector (models/train_guard.sh takes hours).
+# Some six minutes, by the type that the processor multiplies in: in float32 a step takes three times as long. They make
+# no detector (models/train_guard.sh takes hours).
 STEPS = {"torch.bfloat16": 200, "torch.float16": 200, "torch.float32": 66}
 SMOLLM2_TRAINING = {
     "BASE_BITS": 16,
