@@ -43,8 +43,18 @@ if TYPE_CHECKING:
 
 # What must be the same for a run to be taken up again.
 RUN_IDENTITY = (
-    *("languages", "epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation", "lora_r"),
-    *("lora_alpha", "max_text_tokens", "base_bits", "seed", "dtype"),
+    "languages",
+    "epochs",
+    "max_steps",
+    "learning_rate",
+    "batch_size",
+    "gradient_accumulation",
+    "lora_r",
+    "lora_alpha",
+    "max_text_tokens",
+    "base_bits",
+    "seed",
+    "dtype",
 )
 # Held-out pairs of each language on which the loss is told.
 MEASURED_PAIRS = 200
