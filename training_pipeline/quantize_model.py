@@ -26,6 +26,7 @@ from guard.model_folder import (
     TRAINING_FILE,
     carry_training_record,
     check_model_folder,
+    compute_dtype,
     folder_megabytes,
     is_quantised,
     load_guard_model,
@@ -34,7 +35,7 @@ from guard.model_folder import (
     share_cpus,
     weights_fingerprint,
 )
-from guard.output_files import claim_stdout, finished_folder, write_json
+from guard.output_files import claim_stdout, finished_file, finished_folder, write_json
 from guard.script_settings import ScriptSettings
 from memes.defaults import beside, name_defaults, named_paths, newest_dataset
 
@@ -229,8 +230,12 @@ def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]]
     import tempfile
     from contextlib import chdir
 
+    import torch
     from gptqmodel import GPTQModel, QuantizeConfig
 
+    # Left to itself GPTQModel takes bfloat16 on every CPU; where it is emulated, products take five times as long as in
+    # float32.
+    in_float32 = compute_dtype() == torch.float32
     folder, model_dir = folder.resolve(), settings.model_dir.resolve()
     # gptqmodel leaves a logs/ folder wherever it runs.
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
@@ -238,9 +243,32 @@ def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]]
             str(model_dir),
             QuantizeConfig(bits=settings.bits, group_size=group_size, sym=True, desc_act=False),
             trust_remote_code=False,
+            dtype=torch.float32 if in_float32 else "auto",
         )
         model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration])
         model.save(str(folder))
+    if in_float32:
+        round_unquantised(folder)
+
+
+def round_unquantised(folder: Path) -> None:
+    """Embeddings, norms and what else is no quantised layer in bfloat16, as GPTQModel writes them on other processors.
+
+    In the files, one after the other: GPTQModel has moved layers out of memory to disk.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(path)
+        rounded = {
+            name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
+            for name, tensor in tensors.items()
+        }
+        with finished_file(path) as unfinished:
+            save_file(rounded, unfinished, metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, "dtype": "bfloat16"})
 
 
 def fitting_group_size(model_dir: Path) -> int:

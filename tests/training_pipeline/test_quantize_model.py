@@ -48,11 +48,15 @@ def test_the_linear_layers_are_packed_integers(quantised_run):
 
     with safe_open(next(quantised_run[0].glob("*.safetensors")), "pt") as weights:
         names = [name.rpartition(".")[2] for name in weights.keys()]
+        types = {str(weights.get_tensor(name).dtype) for name in weights.keys()}
     # The four tensors of the GPTQ format that auto-gptq and vLLM read, for seven linear layers in each of two blocks.
     assert {part: names.count(part) for part in ("qweight", "qzeros", "scales", "g_idx")} == dict.fromkeys(
         ("qweight", "qzeros", "scales", "g_idx"), 2 * 7
     )
-    config = json.loads((quantised_run[0] / "config.json").read_text())["quantization_config"]
+    assert types == {"torch.int32", "torch.float16", "torch.bfloat16"}, "whatever the processor calibrates in"
+    config = json.loads((quantised_run[0] / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+    config = config["quantization_config"]
     assert (config["quant_method"], config["bits"], config["group_size"], config["sym"], config["desc_act"]) == (
         "gptq",
         4,
