@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train the published detector anew, measure it, and write its adapter and card: some ten minutes on a GPU and an hour of
-# measuring on two cores; all on two cores that multiply in 16 bits, an estimated five hours.
+# Train the published detector anew, measure it, and write its adapter and card. Estimated, not run at length: ten minutes
+# of training on a GPU and an hour or two of measuring; all on two cores that multiply in 16 bits, five hours.
 #
 #   make detector                    # or, where the wheel is: models/train_guard.sh
 #   HATECHECK_CSV=test_suite_cases.csv make detector      # with the figures on HateCheck, whose file is not shipped

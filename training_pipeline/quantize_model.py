@@ -254,7 +254,7 @@ def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]]
 def round_unquantised(folder: Path) -> None:
     """Embeddings, norms and what else is no quantised layer in bfloat16, as GPTQModel writes them on other processors.
 
-    In the files, one after the other: GPTQModel has moved layers out of memory to disk.
+    In the files, one after the other: what GPTQModel still holds of the model by then takes no other type.
     """
     import torch
     from safetensors.torch import load_file, save_file
