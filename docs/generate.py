@@ -70,14 +70,14 @@ def scripts() -> list[Path]:
 
 
 def settings_of(script: Path) -> dict[str, FieldInfo]:
-    """Fields of the script's Settings class by name, its own before those that it shares with other scripts."""
+    """Fields of the script's Settings class by name: required ones, its own, those shared with other scripts."""
     sys.path.insert(0, str(script.parent))  # where the script itself finds its rooms
     settings: type[BaseSettings] = importlib.import_module(script.stem).Settings
-    own = [name for name in settings.model_fields if name in settings.__annotations__]
-    return {
-        name: settings.model_fields[name]
-        for name in [*own, *(name for name in settings.model_fields if name not in own)]
-    }
+    fields = settings.model_fields
+    shown_first = sorted(
+        fields, key=lambda name: (not fields[name].is_required(), name not in settings.__annotations__)
+    )
+    return {name: fields[name] for name in shown_first}
 
 
 def default_of(field: FieldInfo) -> str:

@@ -14,73 +14,28 @@ Writes  OUTPUT_DIR: the adapter, training.json (settings, held-out loss before a
 """
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field
+from pydantic import Field
 
-from guard.model_folder import (
-    DTYPE_MEANING,
-    MAX_TEXT_TOKENS,
-    TRAINING_FILE,
-    Dtype,
-    check_model_folder,
-    compute_dtype,
-    number_where_one,
-    share_cpus,
-    weights_fingerprint,
-)
+from guard.model_folder import TRAINING_FILE, check_model_folder, compute_dtype, share_cpus
 from guard.output_files import claim_stdout, explained_write_errors, write_json
-from guard.script_settings import ScriptSettings
-from memes.defaults import existing_paths, named_paths
+from memes.defaults import named_paths
+from training.lora_settings import LoraSettings, run_identity, training_arguments
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer
 
     from memes.rows import MemeRow
     from training.parallel_texts import Pair, ParallelTexts
     from training.run_folder import Run
 
-# What must be the same for a run to be taken up again.
-RUN_IDENTITY = (
-    "languages",
-    "epochs",
-    "max_steps",
-    "learning_rate",
-    "batch_size",
-    "gradient_accumulation",
-    "lora_r",
-    "lora_alpha",
-    "max_text_tokens",
-    "base_bits",
-    "seed",
-    "dtype",
-)
 # Held-out pairs of each language on which the loss is told.
 MEASURED_PAIRS = 200
 
 
-class Settings(ScriptSettings):
-    model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
-    dataset_dir: Annotated[str, AfterValidator(existing_paths)] = Field(
-        description="folder of a data set with translations that clean_dataset.py wrote, several with commas"
-    )
-    output_dir: Path = Field(description="folder that gets the adapter and its checkpoints")
+class Settings(LoraSettings):
     languages: str = Field("", description="languages that are learnt beside English, with commas; unset: all")
-    epochs: float = Field(2.0, gt=0, description="passes over the pairs")
-    max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate (linear warm-up, cosine decay)")
-    batch_size: int = Field(16, ge=1, description="pairs a batch")
-    gradient_accumulation: int = Field(1, ge=1, description="batches an optimizer step")
-    lora_r: int = Field(16, ge=1, description="rank of the adapters; train_model.py keeps it")
-    lora_alpha: int = Field(32, ge=1, description="scale of the adapters is LORA_ALPHA / LORA_R")
-    max_text_tokens: int = Field(MAX_TEXT_TOKENS, ge=8, description="token limit of a text; longer ones are cut")
-    save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints")
-    seed: int = Field(1, description="seed of the adapters, the order of pairs and their directions")
-    base_bits: Annotated[Literal[4, 16], BeforeValidator(number_where_one)] = Field(
-        4, description="bits of the frozen base: 4 (NF4) for what would not fit else, 16 for small models and CPUs"
-    )
-    dtype: Dtype = Field("auto", description=DTYPE_MEANING)
 
 
 def main() -> None:
@@ -102,7 +57,7 @@ def main() -> None:
         raise SystemExit(f"learn_translations.py: {error}") from error
     pairs = checked_pairs(settings, splits)
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
-        run = open_run(settings.output_dir, run_identity(settings, splits))
+        run = open_run(settings.output_dir, run_identity(settings, splits, task="translation"))
     if run.is_finished:
         print(
             f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
@@ -130,17 +85,6 @@ def checked_pairs(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dic
                 "no row whose id is another row's with a language and `_` in front; translate_data.py makes them"
             )
     return pairs
-
-
-def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict[str, Any]:
-    from training.splits import rows_fingerprint
-
-    return {
-        "task": "translation",
-        **{name: getattr(settings, name) for name in RUN_IDENTITY},
-        "base_weights": weights_fingerprint(settings.model_dir),
-        "dataset": rows_fingerprint(splits),
-    }
 
 
 def train(settings: Settings, pairs: dict[str, list["Pair"]], run: "Run") -> str | None:
@@ -202,46 +146,11 @@ def make_trainer(settings: Settings, texts: "ParallelTexts", held_out: dict[str,
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, and its loss left out
     return Trainer(
         model=fresh_adapters(base, settings.lora_r, settings.lora_alpha, 0.0, settings.base_bits),
-        args=training_arguments(settings),
+        args=training_arguments(settings, prediction_loss_only=True, report_to="none"),
         train_dataset=texts,
         eval_dataset=held_out,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
         callbacks=[CountEpochs(texts), TellProgress()],
-    )
-
-
-def training_arguments(settings: Settings) -> "TrainingArguments":
-    import torch
-    from transformers import TrainingArguments
-
-    from training.lora_linear import multiplies_as_loaded
-
-    dtype, on_gpu = compute_dtype(settings.dtype), torch.cuda.is_available()
-    return TrainingArguments(
-        output_dir=str(settings.output_dir),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        weight_decay=0.0,
-        seed=settings.seed,
-        prediction_loss_only=True,
-        save_strategy="steps",
-        save_steps=settings.save_steps,
-        save_total_limit=2,
-        logging_steps=10,
-        report_to="none",
-        remove_unused_columns=False,
-        bf16=not multiplies_as_loaded(settings.base_bits) and dtype == torch.bfloat16,
-        fp16=on_gpu and dtype == torch.float16,
-        use_cpu=not on_gpu,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=on_gpu,
-        disable_tqdm=not sys.stderr.isatty(),
     )
 
 

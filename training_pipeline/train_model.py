@@ -22,54 +22,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field
+from pydantic import AfterValidator, DirectoryPath, Field
 
 from guard.model_folder import (
-    DTYPE_MEANING,
-    MAX_TEXT_TOKENS,
-    Dtype,
     Scoring,
     check_model_folder,
     compute_dtype,
-    number_where_one,
     refused_folder,
     share_cpus,
     weights_fingerprint,
 )
 from guard.output_files import claim_stdout, explained_write_errors
-from guard.script_settings import ScriptSettings
 from guard.whole_adapter import check_adapter, load_adapter
 from memes.defaults import beside, existing_paths, name_defaults, named_paths, newest_dataset
+from training.lora_settings import LoraSettings, run_identity, training_arguments
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import TrainerState, TrainingArguments
+    from transformers import TrainerState
 
     from guard.template import EncodedMeme, GuardPrompt
     from memes.rows import MemeRow
     from training.packed_trainer import PackedTrainer
     from training.run_folder import Run
-
-# What must be the same for a run to be taken up again; the rest (steps of saving, reporting) may change.
-RUN_IDENTITY = (
-    "languages",
-    "epochs",
-    "max_steps",
-    "learning_rate",
-    "batch_size",
-    "gradient_accumulation",
-    "lora_r",
-    "lora_alpha",
-    "lora_dropout",
-    "max_text_tokens",
-    "text_noise",
-    "views_a_step",
-    "base_bits",
-    "seed",
-    "shuffle_labels",
-    "packed_rows",
-    "dtype",
-)
 
 
 def newest_in_reach() -> str:
@@ -80,8 +55,9 @@ def lora_beside_dataset(settings: dict[str, Any]) -> Path:
     return beside(named_paths(settings["dataset_dir"])[0], "-lora")
 
 
-class Settings(ScriptSettings):
-    model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
+class Settings(LoraSettings):
+    may_change = LoraSettings.may_change | {"start_lora_dir", "eval_steps", "early_stopping", "report_to"}
+
     dataset_dir: Annotated[str, AfterValidator(existing_paths)] = Field(
         default_factory=newest_in_reach,
         validate_default=True,
@@ -92,39 +68,24 @@ class Settings(ScriptSettings):
         default_factory=lora_beside_dataset,
         description="folder that gets the adapter and its checkpoints; unset: DATASET_DIR with -lora behind its name",
     )
-    languages: str = Field("", description="languages of the rows that are taken, with commas; unset: all")
     start_lora_dir: DirectoryPath | None = Field(
         None,
         description="adapter to go on from, with its own rank and scale, such as one trained on one language first",
     )
-    epochs: float = Field(2.0, gt=0, description="passes over the training rows")
-    max_steps: int = Field(-1, description="optimizer steps; overrides EPOCHS when above 0")
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate (linear warm-up, cosine decay)")
-    batch_size: int = Field(16, ge=1, description="memes a packed row (each has up to two views)")
-    gradient_accumulation: int = Field(1, ge=1, description="packed rows an optimizer step")
-    lora_r: int = Field(16, ge=1, description="rank of the adapters")
-    lora_alpha: int = Field(32, ge=1, description="scale of the adapters is LORA_ALPHA / LORA_R")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout in front of the adapters")
-    max_text_tokens: int = Field(
-        MAX_TEXT_TOKENS, ge=8, description="token limit of a view, kept in scoring.json; longer texts are cut"
-    )
     text_noise: float = Field(0.0, ge=0, le=1, description="share of the texts trained on as OCR might misread them")
     views_a_step: Literal["all", "one"] = Field(
         "all", description="one: a view of each meme, drawn anew every epoch, for half the time; evaluations use all"
     )
-    eval_steps: int = Field(50, ge=1, description="optimizer steps between evaluations on the validation split")
-    save_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints; a multiple of EVAL_STEPS")
+    eval_steps: int = Field(
+        50, ge=1, description="optimizer steps between evaluations on the validation split; divides SAVE_STEPS"
+    )
     early_stopping: int = Field(
         0, ge=0, description="stop after so many evaluations in a row without a better AUROC; 0 never stops early"
     )
-    seed: int = Field(1, description="seed of the adapters, the order of rows and the dropout")
     shuffle_labels: bool = Field(
         False, description="1 trains on labels shuffled among the groups: a control, AUROC must come to 0.5"
     )
-    base_bits: Annotated[Literal[4, 16], BeforeValidator(number_where_one)] = Field(
-        4, description="bits of the frozen base: 4 (NF4) for what would not fit else, 16 for small models and CPUs"
-    )
-    dtype: Dtype = Field("auto", description=DTYPE_MEANING)
     packed_rows: bool = Field(True, description="0 trains one example a row, for attention that cannot be packed")
     report_to: str = Field("tensorboard", description="where the Trainer reports: tensorboard, wandb or none")
 
@@ -157,7 +118,11 @@ def main() -> None:
     except UnusableRows as error:
         raise SystemExit(f"train_model.py: {error}") from error
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
-        run = open_run(settings.output_dir, run_identity(settings, splits))
+        start = settings.start_lora_dir
+        run = open_run(
+            settings.output_dir,
+            run_identity(settings, splits, start_weights=weights_fingerprint(start) if start else None),
+        )
     if run.is_finished:
         print(
             f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
@@ -171,17 +136,6 @@ def main() -> None:
         raise SystemExit(f"train_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
     if summary:
         print(summary, file=results)
-
-
-def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict[str, Any]:
-    from training.splits import rows_fingerprint
-
-    return {
-        **{name: getattr(settings, name) for name in RUN_IDENTITY},
-        "base_weights": weights_fingerprint(settings.model_dir),
-        "start_weights": weights_fingerprint(settings.start_lora_dir) if settings.start_lora_dir else None,
-        "dataset": rows_fingerprint(splits),
-    }
 
 
 def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") -> str | None:
@@ -278,53 +232,22 @@ def make_trainer(
     stopping = [EarlyStoppingCallback(settings.early_stopping)] if settings.early_stopping else []
     return PackedTrainer(
         model=model,
-        args=training_arguments(settings),
+        args=training_arguments(
+            settings,
+            eval_strategy="steps",
+            eval_steps=settings.eval_steps,
+            load_best_model_at_end=True,
+            metric_for_best_model="auroc",
+            greater_is_better=True,
+            report_to=settings.report_to,
+            label_names=["labels"],
+        ),
         prompt=prompt,
         train_dataset=noisy,
         eval_dataset=memes["validation"],
         data_collator=RowCollator(prompt, compute_dtype(settings.dtype), settings.packed_rows, by_suffix),
         compute_metrics=ranking_metrics([row["language"] or "unknown" for row in splits["validation"]]),
         callbacks=[CountEpochs(noisy), TellProgress(), *stopping, CarryQuestion(prompt, scoring)],
-    )
-
-
-def training_arguments(settings: Settings) -> "TrainingArguments":
-    import torch
-    from transformers import TrainingArguments
-
-    from training.lora_linear import multiplies_as_loaded
-
-    dtype, on_gpu = compute_dtype(settings.dtype), torch.cuda.is_available()
-    return TrainingArguments(
-        output_dir=str(settings.output_dir),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        max_grad_norm=1.0,
-        seed=settings.seed,
-        eval_strategy="steps",
-        eval_steps=settings.eval_steps,
-        save_strategy="steps",
-        save_steps=settings.save_steps,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="auroc",
-        greater_is_better=True,
-        logging_steps=10,
-        report_to=settings.report_to,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        bf16=not multiplies_as_loaded(settings.base_bits) and dtype == torch.bfloat16,
-        fp16=on_gpu and dtype == torch.float16,
-        use_cpu=not on_gpu,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=on_gpu,
-        disable_tqdm=not sys.stderr.isatty(),
     )
 
 
