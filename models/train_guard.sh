@@ -76,7 +76,7 @@ cp "$out/merged/scoring.json" "$out/adapter/scoring.json"
 measure_all merged ""
 
 step "quantise"
-MODEL_DIR=$out/merged DATASET_DIR=datasets/v3 OUTPUT_DIR=$out/llm-gptq $PYTHON training_pipeline/quantize_model.py
+MODEL_DIR=$out/merged DATASET_DIR=$DATASETS OUTPUT_DIR=$out/llm-gptq $PYTHON training_pipeline/quantize_model.py
 measure_all llm-gptq "-4bit"
 
 step "card"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, DirectoryPath, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field, model_validator
 
 from guard.model_folder import (
     MAX_TEXT_TOKENS,
@@ -37,7 +37,7 @@ from guard.model_folder import (
 )
 from guard.output_files import claim_stdout, finished_file, finished_folder, write_json
 from guard.script_settings import ScriptSettings
-from memes.defaults import beside, name_defaults, named_paths, newest_dataset
+from memes.defaults import beside, existing_paths, name_defaults, named_paths, newest_dataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,11 +54,11 @@ CALIBRATION_TOKENS_A_ROW = 1024
 MEASURED_ROWS = 300
 
 
-def trained_or_newest_dataset(settings: dict[str, Any]) -> Path:
-    """The data set that MODEL_DIR's training.json names, if it is there; else the newest in reach."""
+def trained_or_newest_dataset(settings: dict[str, Any]) -> str:
+    """Those data sets that MODEL_DIR's training.json names and that are there; if none, the newest in reach."""
     record = settings["model_dir"] / TRAINING_FILE
     named = json.loads(record.read_text(encoding="utf-8")).get("dataset_dir", "") if record.exists() else ""
-    return next((folder for folder in named_paths(named) if folder.is_dir()), None) or newest_dataset()
+    return ",".join(str(folder) for folder in named_paths(named) if folder.is_dir()) or str(newest_dataset())
 
 
 def gptq_beside_model(settings: dict[str, Any]) -> Path:
@@ -67,11 +67,11 @@ def gptq_beside_model(settings: dict[str, Any]) -> Path:
 
 class Settings(ScriptSettings):
     model_dir: DirectoryPath = Field(description="folder of the 16-bit model")
-    dataset_dir: DirectoryPath = Field(
+    dataset_dir: Annotated[str, AfterValidator(existing_paths)] = Field(
         default_factory=trained_or_newest_dataset,
         validate_default=True,
-        description="data set whose rows calibrate (train) and measure (validation); unset: the one that the model's "
-        "training.json names, else the newest in reach, as train_model.py's",
+        description="data sets whose rows calibrate (train) and measure (validation), with commas; unset: those that "
+        "the model's training.json names, else the newest in reach, as train_model.py's",
     )
     languages: str = Field("", description="languages of the rows that are taken, with commas; unset: all")
     output_dir: Path = Field(
@@ -150,7 +150,7 @@ def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict
     from guard.template import encode_memes, load_guard_prompt
     from guard.tokenizer_files import hand_over
 
-    splits = read_splits(settings.dataset_dir, settings.languages)
+    splits = read_splits(named_paths(settings.dataset_dir), settings.languages)
     try:
         prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
     except ValueError as error:
@@ -179,22 +179,22 @@ def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict
     return report
 
 
-def read_splits(dataset_dir: Path, languages: str) -> dict[str, list["MemeRow"]]:
-    """Rows of train and validation with text or caption; SystemExit where there are none."""
+def read_splits(dataset_dirs: list[Path], languages: str) -> dict[str, list["MemeRow"]]:
+    """Rows of train and validation with text or caption, of all folders; SystemExit where there are none."""
     from memes.rows import UnusableRows, of_languages, read_rows, with_content
 
-    splits = {}
+    splits: dict[str, list[MemeRow]] = {}
     for name in ("train", "validation"):
         try:
-            rows = of_languages(read_rows(dataset_dir, name), languages)
-            splits[name] = with_content(rows, f"{dataset_dir}, {name}")
+            found = [
+                with_content(of_languages(read_rows(path, name), languages), f"{path}, {name}") for path in dataset_dirs
+            ]
         except UnusableRows as error:
             raise SystemExit(f"quantize_model.py: {error}") from error
+        splits[name] = [row for rows in found for row in rows]
         if not splits[name]:
-            of = f" in {languages}" if languages else ""
-            raise SystemExit(
-                f"quantize_model.py: {dataset_dir}: no row of the {name} split{of} has a text or a caption"
-            )
+            where, of = ", ".join(map(str, dataset_dirs)), f" in {languages}" if languages else ""
+            raise SystemExit(f"quantize_model.py: {where}: no row of the {name} split{of} has a text or a caption")
     return splits
 
 
@@ -259,6 +259,7 @@ def round_unquantised(folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
+    total = 0
     for path in sorted(folder.glob("*.safetensors")):
         tensors = load_file(path)
         rounded = {
@@ -267,6 +268,11 @@ def round_unquantised(folder: Path) -> None:
         }
         with finished_file(path) as unfinished:
             save_file(rounded, unfinished, metadata={"format": "pt"})
+        total += sum(tensor.nbytes for tensor in rounded.values())
+    index = folder / "model.safetensors.index.json"  # of several files, whose bytes it counts
+    if index.exists():
+        listed = json.loads(index.read_text(encoding="utf-8"))
+        write_json(index, {**listed, "metadata": {**listed["metadata"], "total_size": total}})
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", {**config, "dtype": "bfloat16"})
 

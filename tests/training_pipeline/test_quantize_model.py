@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from small_memes import meme_rows, save_dataset
 
 from quantize_model import read_splits
@@ -66,6 +67,26 @@ def test_the_linear_layers_are_packed_integers(quantised_run):
     )
 
 
+def test_all_files_of_a_sharded_model_are_rounded_and_its_index_counts_their_bytes(base_dir, tmp_path):
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    from quantize_model import round_unquantised
+
+    model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
+    model.save_pretrained(tmp_path, max_shard_size="2MB")
+    round_unquantised(tmp_path)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    tensors = {name: tensor for path in files for name, tensor in load_file(path).items()}
+    assert len(files) > 1 and {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in tensors.values())
+    assert index["weight_map"].keys() == tensors.keys()
+    read = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert read.dtype == torch.bfloat16
+    assert torch.equal(read.model.norm.weight, model.model.norm.weight.to(torch.bfloat16))
+
+
 def test_a_second_run_keeps_the_folder(quantised_run, merged_run, dataset_dir, run_script):
     again = run_script(SCRIPT, {"MODEL_DIR": merged_run[0], "DATASET_DIR": dataset_dir, "OUTPUT_DIR": quantised_run[0]})
     assert again.returncode == 0 and b"kept" in again.stdout
@@ -105,7 +126,7 @@ def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir)
 
     prompt, _ = load_guard_prompt(base_dir)
     settings = Settings(MODEL_DIR=base_dir, DATASET_DIR=dataset_dir, OUTPUT_DIR="q")
-    train = read_splits(dataset_dir, "")["train"]
+    train = read_splits([dataset_dir], "")["train"]
     rows = calibration_prompts(prompt, train * 4, settings)
     # The policy once a row, then whole views, 256 in all.
     assert all(row[: len(prompt.prefix_ids)] == prompt.prefix_ids and len(row) <= 1024 for row in rows)
@@ -155,18 +176,31 @@ def test_a_guard_models_own_token_limit_cannot_be_changed(merged_run, dataset_di
 
 
 def test_only_rows_in_the_named_languages_calibrate_and_measure(dataset_dir):
-    splits = read_splits(dataset_dir, "ms")
+    splits = read_splits([dataset_dir], "ms")
     assert {row["language"] for rows in splits.values() for row in rows} == {"ms"}
     with pytest.raises(SystemExit, match="no row of the train split in fr has a text"):
-        read_splits(dataset_dir, "fr")
+        read_splits([dataset_dir], "fr")
 
 
-def test_the_data_set_of_the_training_comes_before_the_newest(dataset_dir, run_script, tmp_path):
+def test_several_data_sets_calibrate_and_measure_together(dataset_dir, tmp_path):
+    save_dataset(tmp_path / "other", train=meme_rows(4, 1), validation=meme_rows(4, 2))
+    one, other, both = (
+        read_splits(folders, "") for folders in ([dataset_dir], [tmp_path / "other"], [dataset_dir, tmp_path / "other"])
+    )
+    assert both == {name: one[name] + other[name] for name in ("train", "validation")}
+
+
+def test_the_data_sets_of_the_training_come_before_the_newest(dataset_dir, run_script, tmp_path):
     """Named before anything is read; the folder is no model, which ends the run."""
     model = tmp_path / "model"
     model.mkdir()
     save_dataset(tmp_path / "dataset", train=meme_rows(4, 1), validation=meme_rows(4, 2))
-    for named, taken in ((f"/nowhere, {dataset_dir}", dataset_dir), ("/nowhere", tmp_path / "dataset")):
+    save_dataset(tmp_path / "second", train=meme_rows(4, 1), validation=meme_rows(4, 2))
+    for named, taken in (
+        (f"/nowhere, {dataset_dir}", dataset_dir),
+        (f"{dataset_dir},{tmp_path / 'second'}", f"{dataset_dir},{tmp_path / 'second'}"),
+        ("/nowhere", tmp_path / "dataset"),
+    ):
         (model / "training.json").write_text(json.dumps({"dataset_dir": named}))
         ended = run_script(SCRIPT, {"MODEL_DIR": model}, cwd=tmp_path, timeout=120)
         assert ended.returncode == 1 and b"it is no model folder" in ended.stderr
