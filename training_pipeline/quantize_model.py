@@ -1,7 +1,8 @@
 """Quantise a guard model to 4 bits by GPTQ, calibrated on rows of the very question that it will be asked.
 
-Any chat model will do: a folder without scoring.json gets the guard template first. The format (symmetric, group of
-128, desc_act off) is read by transformers, vLLM and auto-gptq, and is eligible for every kernel.
+Any chat model will do: a folder without scoring.json gets the guard template first. The format (symmetric, groups of
+128 or, in narrow models, 32, desc_act off) is read by transformers, vLLM and auto-gptq, and is eligible for every
+kernel.
 
 Reads   MODEL_DIR (16-bit), DATASET_DIR (train split for calibration, rows of the validation split to measure the cost)
 Writes  OUTPUT_DIR: a model folder with quantize_config.json, tokenizer, scoring.json and quantization.json (its cost)
@@ -26,7 +27,6 @@ from guard.model_folder import (
     TRAINING_FILE,
     carry_training_record,
     check_model_folder,
-    compute_dtype,
     folder_megabytes,
     is_quantised,
     load_guard_model,
@@ -35,7 +35,8 @@ from guard.model_folder import (
     share_cpus,
     weights_fingerprint,
 )
-from guard.output_files import claim_stdout, finished_file, finished_folder, write_json
+from guard.output_files import claim_stdout, finished_folder, write_json
+from guard.quantising import NARROW, fitting_group_size, quantize_into
 from guard.script_settings import ScriptSettings
 from memes.defaults import beside, existing_paths, name_defaults, named_paths, newest_dataset
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from memes.rows import MemeRow
 
 Given = TypeVar("Given")
-GROUP_SIZES = (128, 64, 32)
 LEAST_CALIBRATION_ROWS = 256
 # A policy of 220 tokens is then a fifth of what is read, where a row a view would make it four fifths.
 CALIBRATION_TOKENS_A_ROW = 1024
@@ -79,6 +79,11 @@ class Settings(ScriptSettings):
         description="folder that gets the quantised model; unset: MODEL_DIR with -gptq behind its name",
     )
     bits: Annotated[Literal[4, 8], BeforeValidator(number_where_one)] = Field(4, description="bits a weight: 4 or 8")
+    group_size: Annotated[Literal[128, 64, 32] | None, BeforeValidator(number_where_one)] = Field(
+        None,
+        description="weights that share a scale; unset: 128, or 32 in models of less than "
+        f"{NARROW:,} channels; if a layer does not divide by it, a smaller one",
+    )
     calibration_rows: int = Field(
         256, ge=LEAST_CALIBRATION_ROWS, description="views of memes, drawn from the train split, that calibrate"
     )
@@ -107,26 +112,14 @@ def main() -> None:
     results = claim_stdout()
     share_cpus()
     check_source(settings.model_dir)
-    identity = {
-        "source": weights_fingerprint(settings.model_dir),
-        "bits": settings.bits,
-        "calibration_rows": settings.calibration_rows,
-        "seed": settings.seed,
-        "languages": settings.languages,
-        "max_text_tokens": settings.max_text_tokens or MAX_TEXT_TOKENS,
-    }
-    report_file = settings.output_dir / "quantization.json"
-    if report_file.exists():
-        former = json.loads(report_file.read_text(encoding="utf-8"))["identity"]
-        if {"max_text_tokens": MAX_TEXT_TOKENS, "languages": "", **former} != identity:  # older reports lack them
-            raise SystemExit(
-                f"quantize_model.py: {settings.output_dir} was made of another model or with other "
-                "settings; choose another OUTPUT_DIR or delete it"
-            )
+    splits = read_splits(named_paths(settings.dataset_dir), settings.languages)
+    group_size = fitting_group_size(settings.model_dir, settings.group_size)
+    identity = run_identity(settings, splits, group_size)
+    if is_made(settings.output_dir, identity):
         print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew", file=results)
         return
     with finished_folder(settings.output_dir) as folder:
-        report = quantize(settings, identity, folder)
+        report = quantize(settings, splits, group_size, folder)
     cost = report["cost"]
     aurocs = (
         f"AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, " if cost["auroc_before"] is not None else ""
@@ -145,21 +138,51 @@ def check_source(model_dir: Path) -> None:
         raise SystemExit(f"quantize_model.py: {model_dir} is quantised already; set MODEL_DIR to the 16-bit model")
 
 
-def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict[str, Any]:
+def run_identity(settings: Settings, splits: dict[str, list["MemeRow"]], group_size: int) -> dict[str, Any]:
+    """What a quantised folder is made of: another of these, and it is another model."""
+    from training.splits import rows_fingerprint
+
+    return {
+        "source": weights_fingerprint(settings.model_dir),
+        "dataset": rows_fingerprint(splits),
+        "bits": settings.bits,
+        "group_size": group_size,
+        "calibration_rows": settings.calibration_rows,
+        "seed": settings.seed,
+        "languages": settings.languages,
+        "max_text_tokens": settings.max_text_tokens or MAX_TEXT_TOKENS,
+    }
+
+
+def is_made(output_dir: Path, identity: dict[str, Any]) -> bool:
+    """Whether the folder is quantised already, of all this; SystemExit where it is another quantised model."""
+    report_file = output_dir / "quantization.json"
+    if not report_file.exists():
+        return False
+    # Older reports lack these two; what else they lack is not known of them.
+    former = {"max_text_tokens": MAX_TEXT_TOKENS, "languages": ""}
+    former |= json.loads(report_file.read_text(encoding="utf-8"))["identity"]
+    if changed := [name.upper() for name, value in identity.items() if former.get(name, value) != value]:
+        raise SystemExit(
+            f"quantize_model.py: {output_dir} was made of another model or with other settings "
+            f"({', '.join(changed)}); choose another OUTPUT_DIR or delete it"
+        )
+    return True
+
+
+def quantize(settings: Settings, splits: dict[str, list["MemeRow"]], group_size: int, folder: Path) -> dict[str, Any]:
     """Quantise into `folder`, measure what it cost; returns the report that quantization.json holds."""
     from guard.template import encode_memes, load_guard_prompt
     from guard.tokenizer_files import hand_over
 
-    splits = read_splits(named_paths(settings.dataset_dir), settings.languages)
     try:
         prompt, scoring = load_guard_prompt(settings.model_dir, settings.max_text_tokens)
     except ValueError as error:
         raise SystemExit(f"quantize_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
     measured = encode_memes(prompt, drawn(splits["validation"], MEASURED_ROWS, settings.seed))
     calibration = calibration_prompts(prompt, splits["train"], settings)
-    group_size = fitting_group_size(settings.model_dir)
     before = validation_probabilities(settings.model_dir, prompt, measured, scoring["temperature"])
-    quantize_into(folder, settings, calibration, group_size)
+    quantize_into(folder, settings.model_dir, calibration, settings.bits, group_size)
     try:
         hand_over(prompt, scoring, settings.model_dir, folder)
     except ValueError as error:
@@ -168,8 +191,7 @@ def quantize(settings: Settings, identity: dict[str, Any], folder: Path) -> dict
     write_json(folder / SCORING_FILE, scoring)
     after = validation_probabilities(folder, prompt, measured, scoring["temperature"])
     report = {
-        "identity": identity,
-        "group_size": group_size,
+        "identity": run_identity(settings, splits, group_size),
         "calibration_prompts": len(calibration),
         "megabytes_before": folder_megabytes(settings.model_dir),
         "megabytes_after": folder_megabytes(folder),
@@ -224,75 +246,6 @@ def calibration_prompts(prompt: "GuardPrompt", train: list["MemeRow"], settings:
 def drawn(given: Sequence[Given], count: int, seed: int) -> list[Given]:
     """So many of them, or all where there are fewer, in an order that the seed decides."""
     return random.Random(seed).sample(given, min(count, len(given)))
-
-
-def quantize_into(folder: Path, settings: Settings, calibration: list[list[int]], group_size: int) -> None:
-    import tempfile
-    from contextlib import chdir
-
-    import torch
-    from gptqmodel import GPTQModel, QuantizeConfig
-
-    # Left to itself GPTQModel takes bfloat16 on every CPU; where it is emulated, products take five times as long as in
-    # float32.
-    in_float32 = compute_dtype() == torch.float32
-    folder, model_dir = folder.resolve(), settings.model_dir.resolve()
-    # gptqmodel leaves a logs/ folder wherever it runs.
-    with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
-        model = GPTQModel.load(
-            str(model_dir),
-            QuantizeConfig(bits=settings.bits, group_size=group_size, sym=True, desc_act=False),
-            trust_remote_code=False,
-            dtype=torch.float32 if in_float32 else "auto",
-        )
-        model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in calibration])
-        model.save(str(folder))
-    if in_float32:
-        round_unquantised(folder)
-
-
-def round_unquantised(folder: Path) -> None:
-    """Embeddings, norms and what else is no quantised layer in bfloat16, as GPTQModel writes them on other processors.
-
-    In the files, one after the other: what GPTQModel still holds of the model by then takes no other type.
-    """
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        tensors = load_file(path)
-        rounded = {
-            name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
-            for name, tensor in tensors.items()
-        }
-        with finished_file(path) as unfinished:
-            save_file(rounded, unfinished, metadata={"format": "pt"})
-        total += sum(tensor.nbytes for tensor in rounded.values())
-    index = folder / "model.safetensors.index.json"  # of several files, whose bytes it counts
-    if index.exists():
-        listed = json.loads(index.read_text(encoding="utf-8"))
-        write_json(index, {**listed, "metadata": {**listed["metadata"], "total_size": total}})
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    write_json(folder / "config.json", {**config, "dtype": "bfloat16"})
-
-
-def fitting_group_size(model_dir: Path) -> int:
-    """128, or the largest smaller group that divides every layer's input; SystemExit where none does."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model_dir)
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    widths = (config.hidden_size, config.intermediate_size, config.num_attention_heads * head_size)
-    for group_size in GROUP_SIZES:
-        if not any(width % group_size for width in widths):
-            if group_size != GROUP_SIZES[0]:
-                print(f"layer widths {widths} do not divide by 128: groups of {group_size}", file=sys.stderr)
-            return group_size
-    raise SystemExit(
-        f"quantize_model.py: layer widths {widths} divide by none of the groups {GROUP_SIZES}; "
-        "this model cannot be quantised to GPTQ"
-    )
 
 
 def validation_probabilities(
