@@ -118,7 +118,7 @@ def test_calibration_asks_the_real_question_in_both_views(base_dir, dataset_dir)
     train = read_splits([dataset_dir], "")["train"]
     rows = calibration_prompts(prompt, train * 4, settings)
     # The policy once a row, then whole views, 256 in all.
-    assert all(row[: len(prompt.prefix_ids)] == prompt.prefix_ids and len(row) <= 1024 for row in rows)
+    assert all(row[: len(prompt.prefix_ids)] == prompt.prefix_ids and len(row) <= 512 for row in rows)
     texts = [prompt.tokenizer.decode(row) for row in rows]
     assert [text.count("<meme>") for text in texts] == [1] * len(rows)
     assert sum(text.count("</meme>") for text in texts) == 256
