@@ -145,10 +145,10 @@ def test_quantising_needs_validation_rows_but_not_both_labels(splits, words, tmp
 
     folder = save_dataset(tmp_path / "data", **splits)
     if words is None:
-        assert len(read_splits(folder, "")["validation"]) == 4
+        assert len(read_splits([folder], "")["validation"]) == 4
     else:
         with pytest.raises(SystemExit, match="has a split without rows"):
-            read_splits(folder, "")
+            read_splits([folder], "")
 
 
 def test_no_validation_rows_to_train_with(variables, run_script, tmp_path):
