@@ -10,6 +10,7 @@ Writes  stdout: Markdown; docs/results.md has it
     LAYERS=4 MODEL_DIR=artifacts/guard python benchmarks/bench_quantize.py      # the first four layers alone
 """
 
+import shutil
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from pydantic import DirectoryPath, Field  # noqa: E402
 
 import quantize_model  # noqa: E402
 from guard.model_folder import load_guard_model, load_model, share_cpus  # noqa: E402
+from guard.output_files import claim_stdout  # noqa: E402
 from guard.quantising import fitting_group_size, quantize_into  # noqa: E402
 from guard.scores import view_margins  # noqa: E402
 from guard.script_settings import ScriptSettings  # noqa: E402
@@ -54,6 +56,7 @@ class Settings(ScriptSettings):
 
 def main() -> None:
     settings = Settings.read(__doc__)
+    results = claim_stdout()  # GPTQModel writes there, too
     share_cpus()
     prompt, _ = load_guard_prompt(settings.model_dir)
     splits = quantize_model.read_splits(named_paths(settings.dataset_dir), "")
@@ -65,12 +68,16 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         seconds, moved = compare(settings, ways, prompt, measured, Path(scratch))
-    print(f"{settings.calibration_rows} views, {settings.layers or 'all'} layers\n")
-    print("| way | tokens | seconds | times faster | margins moved, rms |\n| --- | ---: | --- | ---: | ---: |")
+    print(f"{settings.calibration_rows} views, {settings.layers or 'all'} layers\n", file=results)
+    print(
+        "| way | tokens | seconds | times faster | margins moved, rms |\n| --- | ---: | --- | ---: | ---: |",
+        file=results,
+    )
     for name, (rows, _) in ways.items():
         print(
             f"| {name} | {sum(map(len, rows)):,} | {median(seconds[name]):.0f} ({min(seconds[name]):.0f} to "
-            f"{max(seconds[name]):.0f}) | {median(seconds[ORDINARY]) / median(seconds[name]):.1f} | {moved[name]:.3f} |"
+            f"{max(seconds[name]):.0f}) | {median(seconds[ORDINARY]) / median(seconds[name]):.1f} | {moved[name]:.3f} |",
+            file=results,
         )
 
 
@@ -121,6 +128,7 @@ def first_layers(model_dir: Path, layers: int, folder: Path) -> Path:
     """A copy of the model that ends after so many layers; the model itself for 0."""
     if not layers:
         return model_dir
+    shutil.copytree(model_dir, folder, ignore=shutil.ignore_patterns("*.safetensors*"))
     model = load_model(model_dir, dtype="auto")
     decoder = model.get_decoder()
     decoder.layers = decoder.layers[:layers]
