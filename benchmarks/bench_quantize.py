@@ -75,8 +75,9 @@ def main() -> None:
     )
     for name, (rows, _) in ways.items():
         print(
-            f"| {name} | {sum(map(len, rows)):,} | {median(seconds[name]):.0f} ({min(seconds[name]):.0f} to "
-            f"{max(seconds[name]):.0f}) | {median(seconds[ORDINARY]) / median(seconds[name]):.1f} | {moved[name]:.3f} |",
+            f"| {name} | {sum(map(len, rows)):,} | {median(seconds[name]):.0f} "
+            f"({min(seconds[name]):.0f} to {max(seconds[name]):.0f}) | "
+            f"{median(seconds[ORDINARY]) / median(seconds[name]):.1f} | {moved[name]:.3f} |",
             file=results,
         )
 
