@@ -120,7 +120,7 @@ def main() -> None:
         print(f"kept {settings.output_dir}, quantised from this model already; delete it to do it anew", file=results)
         return
     with finished_folder(settings.output_dir) as folder:
-        report = quantize(settings, splits, group_size, folder)
+        report = quantize(settings, splits, identity, folder)
     cost = report["cost"]
     aurocs = (
         f"AUROC {cost['auroc_before']:.4f} to {cost['auroc_after']:.4f}, " if cost["auroc_before"] is not None else ""
@@ -171,7 +171,9 @@ def is_made(output_dir: Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def quantize(settings: Settings, splits: dict[str, list["MemeRow"]], group_size: int, folder: Path) -> dict[str, Any]:
+def quantize(
+    settings: Settings, splits: dict[str, list["MemeRow"]], identity: dict[str, Any], folder: Path
+) -> dict[str, Any]:
     """Quantise into `folder`, measure what it cost; returns the report that quantization.json holds."""
     from guard.template import encode_memes, load_guard_prompt
     from guard.tokenizer_files import hand_over
@@ -183,7 +185,7 @@ def quantize(settings: Settings, splits: dict[str, list["MemeRow"]], group_size:
     measured = encode_memes(prompt, drawn(splits["validation"], MEASURED_ROWS, settings.seed))
     calibration = calibration_prompts(prompt, splits["train"], settings)
     before = validation_probabilities(settings.model_dir, prompt, measured, scoring["temperature"])
-    quantize_into(folder, settings.model_dir, calibration, settings.bits, group_size)
+    quantize_into(folder, settings.model_dir, calibration, settings.bits, identity["group_size"])
     try:
         hand_over(prompt, scoring, settings.model_dir, folder)
     except ValueError as error:
@@ -192,7 +194,7 @@ def quantize(settings: Settings, splits: dict[str, list["MemeRow"]], group_size:
     write_json(folder / SCORING_FILE, scoring)
     after = validation_probabilities(folder, prompt, measured, scoring["temperature"])
     report = {
-        "identity": run_identity(settings, splits, group_size),
+        "identity": identity,
         "calibration_prompts": len(calibration),
         "megabytes_before": folder_megabytes(settings.model_dir),
         "megabytes_after": folder_megabytes(folder),

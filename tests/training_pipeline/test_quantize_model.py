@@ -81,6 +81,18 @@ def test_a_second_run_keeps_the_folder_and_one_of_other_rows_or_groups_is_refuse
         assert refused.returncode == 1 and named in refused.stderr and not refused.stdout
 
 
+def test_what_an_older_report_does_not_tell_is_not_held_against_it(tmp_path):
+    from quantize_model import is_made
+
+    identity = {"source": "a", "dataset": "b", "bits": 4, "group_size": 32, "languages": "", "max_text_tokens": 256}
+    assert not is_made(tmp_path, identity)
+    (tmp_path / "quantization.json").write_text(json.dumps({"identity": {"source": "a", "bits": 4}}))
+    assert is_made(tmp_path, identity)
+    for changed in ({"bits": 8}, {"languages": "ms"}, {"max_text_tokens": 64}):
+        with pytest.raises(SystemExit, match=f"other settings .{next(iter(changed)).upper()}"):
+            is_made(tmp_path, {**identity, **changed})
+
+
 def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tmp_path):
     """A chat model without policy gets it first; its folder then serves as any other, dequantised on a CPU."""
     from guard.model_folder import load_guard_model

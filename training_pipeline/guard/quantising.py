@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from guard.model_folder import compute_dtype
-from guard.output_files import finished_file, write_json
+from guard.output_files import finished_file, script_name, write_json
 
 GROUP_SIZES = (128, 64, 32)
-# Narrower layers have less to spare: with groups of 64 the margins of a model of 576 channels moved half as much again.
+# Narrower layers have less to spare: with groups of 64 the margins of a model of 576 channels moved a third more.
 NARROW = 2048
 
 
@@ -82,6 +82,6 @@ def fitting_group_size(model_dir: Path, wanted: int | None = None) -> int:
                 print(f"layer widths {widths} do not divide by {largest}: groups of {group_size}", file=sys.stderr)
             return group_size
     raise SystemExit(
-        f"quantize_model.py: layer widths {widths} divide by none of the groups {GROUP_SIZES}; "
+        f"{script_name()}: layer widths {widths} divide by none of the groups {GROUP_SIZES}; "
         "this model cannot be quantised to GPTQ"
     )

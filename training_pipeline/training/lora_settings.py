@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class LoraSettings(ScriptSettings):
     """Settings of every script that trains adapters on a frozen base; each adds its own."""
 
-    # What may change when a run is taken up again; whatever else is set must be the same.
+    # What may change when a run is taken up again (of the folders, what is in them is compared); all else must not.
     may_change: ClassVar[frozenset[str]] = frozenset({"model_dir", "dataset_dir", "output_dir", "save_steps"})
 
     model_dir: DirectoryPath = Field(description="folder of the chat LLM in Hugging Face layout, safetensors")
