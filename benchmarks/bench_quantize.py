@@ -90,7 +90,7 @@ def compare(
     scratch: Path,
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Seconds of each round, and the root mean square of how far the margins move from those of 16 bits, by way."""
-    model_dir = first_layers(settings.model_dir, settings.layers, scratch / "16-bit")
+    model_dir = first_layers(settings.model_dir.resolve(), settings.layers, scratch / "16-bit")
     group_size, before = fitting_group_size(model_dir), margins(model_dir, prompt, measured)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     moved = {}
