@@ -37,6 +37,7 @@ def test_the_4_bit_folder_is_whole_and_states_its_cost(quantised_run, merged_run
         assert (folder / carried).read_bytes() == (merged_run[0] / carried).read_bytes()
     config = json.loads((folder / "quantize_config.json").read_text())
     assert (config["bits"], config["group_size"], config["sym"], config["desc_act"]) == (4, 32, True, False)
+    assert config["meta"]["true_sequential"] is False, "the rows are read anew behind each product of a layer"
     report = json.loads((folder / "quantization.json").read_text())
     assert 0 < report["cost"]["mean_difference"] <= report["cost"]["largest_difference"] < 0.2
     assert process.stdout.decode().startswith(f"wrote {folder}: ") and process.stdout.count(b"\n") == 1
@@ -93,7 +94,7 @@ def test_what_an_older_report_does_not_tell_is_not_held_against_it(tmp_path):
             is_made(tmp_path, {**identity, **changed})
 
 
-def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tmp_path):
+def test_eight_bits_other_groups_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tmp_path):
     """A chat model without policy gets it first; its folder then serves as any other, dequantised on a CPU."""
     from guard.model_folder import load_guard_model
 
@@ -106,11 +107,13 @@ def test_eight_bits_and_a_plain_chat_model(base_dir, dataset_dir, run_script, tm
             "DATASET_DIR": dataset_dir,
             "OUTPUT_DIR": tmp_path / "q8",
             "BITS": "8",
+            "GROUP_SIZE": "64",
             "MAX_TEXT_TOKENS": "64",
         },
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
-    assert json.loads((tmp_path / "q8" / "quantize_config.json").read_text())["bits"] == 8
+    config = json.loads((tmp_path / "q8" / "quantize_config.json").read_text())
+    assert (config["bits"], config["group_size"]) == (8, 64)
     assert json.loads((tmp_path / "q8" / "scoring.json").read_text())["label_words"]["offensive"] == "unsafe"
     assert json.loads((tmp_path / "q8" / "scoring.json").read_text())["max_text_tokens"] == 64
     assert "You moderate memes" in (tmp_path / "q8" / "chat_template.jinja").read_text()
