@@ -23,10 +23,11 @@ Writes  OUTPUT_DIR: evaluation.json (`auroc` at its top level), predictions.json
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from evaluation.summary import summary_lines
 from guard.model_folder import (
     DTYPE_MEANING,
     MAX_TEXT_TOKENS,
@@ -143,7 +144,7 @@ def main() -> None:
     report, baseline_scores = evaluate(settings, rows, train, scores, scoring)
     with explained_write_errors(settings.output_dir):
         write_outputs(settings, report, rows, scores, scoring, baseline_scores)
-    print_report(settings, report, results)
+    print("\n".join(summary_lines(report)), file=results)
 
 
 def check_places(settings: Settings) -> None:
@@ -271,51 +272,6 @@ def write_outputs(
     if report["fitted_on_these_rows"]:
         write_json(settings.model_dir / "scoring.json", scoring)
     write_json(folder / "evaluation.json", report)
-
-
-def print_report(settings: Settings, report: dict[str, Any], results: TextIO) -> None:
-    low, high = report["auroc_interval"]
-    baseline = report["tfidf_baseline"]
-    beside = (
-        f"TF-IDF baseline {baseline['auroc']:.4f} (on shuffled labels {baseline['shuffled']['auroc_mean']:.4f})"
-        if baseline
-        else "no TF-IDF baseline without BASELINE_DATASET_DIR"
-    )
-    print(
-        f"{settings.split}: AUROC {report['auroc']:.4f} (95 % {low:.4f} to {high:.4f}, {report['groups']} groups, "
-        f"{report['rows']} rows); {beside}",
-        file=results,
-    )
-    print(
-        f"  average precision {report['average_precision']:.4f}, accuracy {report['accuracy']:.4f}, "
-        f"F1 {report['f1']:.4f}, log-loss {report['log_loss']:.4f}, Brier {report['brier']:.4f}, "
-        f"calibration error {report['expected_calibration_error']:.4f}",
-        file=results,
-    )
-    control = report["shuffled_control"]
-    low, high = control["auroc_interval"]
-    print(f"  against shuffled labels: AUROC 95 % {low:.4f} to {high:.4f}, p {control['p_value']:.4f}", file=results)
-    for language, found in report["by_language"].items():
-        if found["auroc"] is not None:
-            print(f"  {language}: AUROC {found['auroc']:.4f} ({found['rows']} rows)", file=results)
-    if found := report["categories"]:
-        low, high = found["top_1_interval"]
-        beside = f", TF-IDF baseline {found['tfidf_baseline']['top_1']:.4f}" if found["tfidf_baseline"] else ""
-        print(
-            f"  category of {found['rows']} offensive rows: right {found['top_1']:.4f} (95 % {low:.4f} to {high:.4f}"
-            f"{beside}), among the two likeliest {found['top_2']:.4f}, macro-F1 {found['macro_f1']:.4f}",
-            file=results,
-        )
-    if report["fitted_on_these_rows"]:
-        listed = ", ".join(
-            f"{name} {found['threshold']:.4f} (precision {found['precision']:.2f}, recall {found['recall']:.2f})"
-            for name, found in report["at_thresholds"].items()
-        )
-        print(
-            f"  wrote into {settings.model_dir}/scoring.json: temperature {report['temperature']:.4f}; thresholds "
-            f"{listed}",
-            file=results,
-        )
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ Writes  OUTPUT_DIR: the adapter, training.json (settings, held-out loss before a
 """
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from guard.model_folder import TRAINING_FILE, check_model_folder, compute_dtype, share_cpus
-from guard.output_files import claim_stdout, explained_write_errors, write_json
+from guard.output_files import claim_stdout, write_json
 from memes.defaults import named_paths
 from training.lora_settings import LoraSettings, run_identity, training_arguments
 
@@ -42,11 +43,8 @@ def main() -> None:
     settings = Settings.read(__doc__)
     results = claim_stdout()
     share_cpus()
-    import torch
-    from accelerate import PartialState
-
     from memes.rows import UnusableRows
-    from training.run_folder import open_run
+    from training.run_folder import carry_out
     from training.splits import read_splits
 
     check_model_folder(settings.model_dir)
@@ -56,21 +54,8 @@ def main() -> None:
     except UnusableRows as error:
         raise SystemExit(f"learn_translations.py: {error}") from error
     pairs = checked_pairs(settings, splits)
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
-        run = open_run(settings.output_dir, run_identity(settings, splits, task="translation"))
-    if run.is_finished:
-        print(
-            f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
-            file=results,
-        )
-        return
-    try:
-        with explained_write_errors(settings.output_dir):
-            summary = train(settings, pairs, run)
-    except ValueError as error:
-        raise SystemExit(f"learn_translations.py: MODEL_DIR={settings.model_dir}: {error}") from error
-    if summary:
-        print(summary, file=results)
+    identity = run_identity(settings, splits, task="translation")
+    carry_out(settings.output_dir, settings.model_dir, identity, partial(train, settings, pairs), results)
 
 
 def checked_pairs(settings: Settings, splits: dict[str, list["MemeRow"]]) -> dict[str, list["Pair"]]:

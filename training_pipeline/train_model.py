@@ -19,6 +19,7 @@ Writes  OUTPUT_DIR: the adapter of the best evaluation (validation AUROC), token
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,7 +33,7 @@ from guard.model_folder import (
     share_cpus,
     weights_fingerprint,
 )
-from guard.output_files import claim_stdout, explained_write_errors
+from guard.output_files import claim_stdout
 from guard.whole_adapter import check_adapter, load_adapter
 from memes.defaults import beside, existing_paths, name_defaults, named_paths, newest_dataset
 from training.lora_settings import LoraSettings, run_identity, training_arguments
@@ -97,12 +98,9 @@ def main() -> None:
     share_cpus()
     if settings.save_steps % settings.eval_steps:
         raise SystemExit("train_model.py: SAVE_STEPS must be a multiple of EVAL_STEPS, so that the best is kept")
-    import torch
-    from accelerate import PartialState
-
     from guard.servable import unservable
     from memes.rows import UnusableRows
-    from training.run_folder import open_run
+    from training.run_folder import carry_out
     from training.splits import read_splits
 
     check_model_folder(settings.model_dir)
@@ -117,25 +115,9 @@ def main() -> None:
         )
     except UnusableRows as error:
         raise SystemExit(f"train_model.py: {error}") from error
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
-        start = settings.start_lora_dir
-        run = open_run(
-            settings.output_dir,
-            run_identity(settings, splits, start_weights=weights_fingerprint(start) if start else None),
-        )
-    if run.is_finished:
-        print(
-            f"kept {settings.output_dir}: this very run is finished (training.json); delete it to train anew",
-            file=results,
-        )
-        return
-    try:
-        with explained_write_errors(settings.output_dir):
-            summary = train(settings, splits, run)
-    except ValueError as error:
-        raise SystemExit(f"train_model.py: MODEL_DIR={settings.model_dir}: {error}") from error
-    if summary:
-        print(summary, file=results)
+    start = settings.start_lora_dir
+    identity = run_identity(settings, splits, start_weights=weights_fingerprint(start) if start else None)
+    carry_out(settings.output_dir, settings.model_dir, identity, partial(train, settings, splits), results)
 
 
 def train(settings: Settings, splits: dict[str, list["MemeRow"]], run: "Run") -> str | None:

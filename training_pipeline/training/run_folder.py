@@ -4,16 +4,16 @@ import importlib.metadata
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from transformers import TrainerCallback
 
 from guard.model_folder import SCORING_FILE, TRAINING_FILE, Scoring
-from guard.output_files import finished_file, write_json
+from guard.output_files import explained_write_errors, finished_file, script_name, write_json
 from guard.progress import Progress
 from guard.template import GuardPrompt
 from guard.tokenizer_files import TEMPLATE_FILE, chat_template_of, hand_over_adapter
@@ -31,6 +31,31 @@ class Run:
     identity: dict[str, Any]  # settings, base and data set that make this run what it is
     is_finished: bool
     last_checkpoint: str | None
+
+
+def carry_out(
+    output_dir: Path, model_dir: Path, identity: dict[str, Any], train: Callable[[Run], str | None], results: TextIO
+) -> None:
+    """Train what of the run in OUTPUT_DIR is not done yet and print what `train` says of it; a finished run is kept.
+
+    Of several processes the first opens the folder, and it alone gets a line. SystemExit where OUTPUT_DIR holds another
+    run or cannot be written to, and where `train` raises ValueError: MODEL_DIR is then no model that it can train.
+    """
+    import torch
+    from accelerate import PartialState
+
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
+        run = open_run(output_dir, identity)
+    if run.is_finished:
+        print(f"kept {output_dir}: this very run is finished (training.json); delete it to train anew", file=results)
+        return
+    try:
+        with explained_write_errors(output_dir):
+            summary = train(run)
+    except ValueError as error:
+        raise SystemExit(f"{script_name()}: MODEL_DIR={model_dir}: {error}") from error
+    if summary:
+        print(summary, file=results)
 
 
 def open_run(output_dir: Path, identity: dict[str, Any]) -> Run:
