@@ -171,7 +171,7 @@ def functionalities(reports: dict[str, dict]) -> list[str]:
 
 def provenance(training: dict) -> list[str]:
     run = training["run"]
-    memes = run["batch_size"] * training["processes"]
+    memes = run["batch_size"] * run["gradient_accumulation"] * training["processes"]
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     return [
         "## How it was made",
@@ -179,8 +179,7 @@ def provenance(training: dict) -> list[str]:
         "    make wheel && HATECHECK_CSV=test_suite_cases.csv models/train_guard.sh",
         "",
         "LoRA on `datasets/v3`, `v4` and `v5` in the stages of that script: translations, then to judge, twice. The",
-        "last:",
-        f"{run['max_steps']} steps of {memes} memes, one view of each, rank {run['lora_r']}, learning rate "
+        f"last stage: {run['max_steps']} steps of {memes} memes, one view of each, rank {run['lora_r']}, learning rate "
         f"{run['learning_rate']:g}, seed {run['seed']}",
         f"(fingerprint of the rows {run['dataset']}, of the base's weights {run['base_weights']}); {versions}.",
         "A meme's Tamil is asked in Latin letters; the chat template spells it.",

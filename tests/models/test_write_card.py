@@ -47,6 +47,7 @@ def test_every_figure_of_the_card_is_an_evaluations(repo, tmp_path):
     run = {
         "max_steps": 12,
         "batch_size": 8,
+        "gradient_accumulation": 4,
         "lora_r": 16,
         "learning_rate": 0.001,
         "seed": 1,
@@ -67,4 +68,4 @@ def test_every_figure_of_the_card_is_an_evaluations(repo, tmp_path):
     assert "| HateCheck | 600 | 0.710 (0.680 to 0.740) |  | 0.830 | 0.650 |" in card
     assert "| gender | 50% of 200 |" in card and "| age |" not in card
     assert "crosscheck" not in card, "what was not measured is not in the table"
-    assert "12 steps of 16 memes" in card and "fingerprint of the rows d1, of the base's weights b1" in card
+    assert "12 steps of 64 memes" in card and "fingerprint of the rows d1, of the base's weights b1" in card
