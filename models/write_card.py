@@ -178,9 +178,9 @@ def provenance(training: dict) -> list[str]:
         "",
         "    make wheel && HATECHECK_CSV=test_suite_cases.csv models/train_guard.sh",
         "",
-        "LoRA on `datasets/v3`, `v4` and `v5` in the stages of that script: translations, then to judge, twice. The",
-        f"last stage: {run['max_steps']} steps of {memes} memes, one view of each, rank {run['lora_r']}, learning rate "
-        f"{run['learning_rate']:g}, seed {run['seed']}",
+        "LoRA on `datasets/v3`, `v4` and `v5` in the stages of that script: translations, then to judge, twice.",
+        f"The last stage: {run['max_steps']} steps of {memes} memes, one view of each, rank {run['lora_r']},",
+        f"learning rate {run['learning_rate']:g}, seed {run['seed']}",
         f"(fingerprint of the rows {run['dataset']}, of the base's weights {run['base_weights']}); {versions}.",
         "A meme's Tamil is asked in Latin letters; the chat template spells it.",
     ]
