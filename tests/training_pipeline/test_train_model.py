@@ -156,7 +156,7 @@ def history_of(folder, figure):
 def plain_run(base_dir, dataset_dir, run_script, tmp_path_factory):
     """A function: train with these settings on top of a run without dropout, give its folder."""
 
-    def train(launcher=(), **settings):
+    def train(launcher=(), says="wrote", **settings):
         folder = tmp_path_factory.mktemp("plain") / "lora"
         variables = {
             "MODEL_DIR": base_dir,
@@ -169,7 +169,7 @@ def plain_run(base_dir, dataset_dir, run_script, tmp_path_factory):
         }
         process = run_script(SCRIPT, variables, launcher=launcher)
         assert process.returncode == 0, process.stderr.decode()[-20000:]
-        assert process.stdout.decode().count("wrote") == 1
+        assert process.stdout.decode().count(says) == process.stdout.count(b"\n") == 1
         return folder
 
     return train
@@ -209,11 +209,13 @@ def test_two_processes_train_as_one(plain_run, reference):
         "--main_process_port",
         "0",
     )
-    one, two = reference, plain_run(launcher, BATCH_SIZE="4", ACCELERATE_USE_CPU="true")
+    settings = {"BATCH_SIZE": "4", "ACCELERATE_USE_CPU": "true"}
+    one, two = reference, plain_run(launcher, **settings)
     assert json.loads((two / "training.json").read_text())["processes"] == 2
     assert sum(history_of(two, "rows")) == sum(history_of(one, "rows")) == 2 * 96
     assert history_of(two, "loss") == pytest.approx(history_of(one, "loss"), abs=1e-3)
     assert history_of(two, "eval_loss") == pytest.approx(history_of(one, "eval_loss"), abs=1e-3)
+    plain_run(launcher, says="kept", OUTPUT_DIR=two, **settings)  # one line, however many processes
 
 
 def test_training_stops_early_when_nothing_gets_better(plain_run):

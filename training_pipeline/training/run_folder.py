@@ -38,16 +38,19 @@ def carry_out(
 ) -> None:
     """Train what of the run in OUTPUT_DIR is not done yet and print what `train` says of it; a finished run is kept.
 
-    Of several processes the first opens the folder, and it alone gets a line. SystemExit where OUTPUT_DIR holds another
+    Of several processes the first opens the folder, and it alone prints. SystemExit where OUTPUT_DIR holds another
     run or cannot be written to, and where `train` raises ValueError: MODEL_DIR is then no model that it can train.
     """
     import torch
     from accelerate import PartialState
 
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # told so, CPUs wait for one another
+    state = PartialState(cpu=not torch.cuda.is_available())  # told so, CPUs wait for one another
+    with state.main_process_first():
         run = open_run(output_dir, identity)
     if run.is_finished:
-        print(f"kept {output_dir}: this very run is finished (training.json); delete it to train anew", file=results)
+        if state.is_main_process:
+            kept = f"kept {output_dir}: this very run is finished (training.json); delete it to train anew"
+            print(kept, file=results)
         return
     try:
         with explained_write_errors(output_dir):
